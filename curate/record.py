@@ -1,0 +1,146 @@
+"""The record: one example is one row, from the raw file to the adapter.
+
+Everything else in Finery relies on the columns of `SCHEMA`. The helpers here turn nested conversations into flat columns of text and
+back, so that stages can work on whole columns instead of looping over rows.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+import polars as pl
+import xxhash
+
+
+class FineryError(Exception):
+    """A mistake that the user can mend. The message names the thing, its value and what to do next."""
+
+
+class InputError(FineryError):
+    """A file or folder is missing, empty, unreadable or not of the expected shape."""
+
+
+class ParamsError(FineryError):
+    """A value in params.yaml (or on the command line) is unknown, of the wrong type or impossible."""
+
+
+class StageFailure(FineryError):
+    """A stage cannot go on: a gate is over its limit, or the accounting does not add up."""
+
+
+MESSAGE = pl.Struct({"role": pl.String, "content": pl.String, "extra": pl.String})
+SCHEMA: dict[str, pl.DataType] = {
+    "id": pl.String(),  # xxh3-128 hex of the content as ingested
+    "source": pl.String(),  # raw file, relative to the raw folder
+    "line": pl.Int64(),  # 1-based row (or line) in it
+    "kind": pl.String(),
+    "messages": pl.List(MESSAGE),
+    "rejected": pl.List(MESSAGE),  # the worse answer of a preference pair, else null
+    "label": pl.String(),
+    "group": pl.String(),
+    "meta": pl.String(),  # JSON object: every other column of the raw row
+}
+DROPPED: dict[str, pl.DataType] = {
+    "id": pl.String(),
+    "source": pl.String(),
+    "line": pl.Int64(),
+    "reason": pl.String(),  # snake_case word, the same in metrics and report
+    "detail": pl.String(),  # one sentence for a person; never holds text of the row
+    "evidence": pl.String(),  # JSON object; never holds text of the row before scrub
+}
+KINDS = ("chat", "preference", "text", "ranked")
+ROLES = ("system", "user", "assistant", "tool", "text")  # `text` is the single message of a plain document
+SPLITS = ("train", "validation", "test")
+
+Message = Mapping[str, str | None]
+
+
+def content_id(kind: str, messages: Sequence[Message], rejected: Sequence[Message] | None, label: str | None) -> str:
+    """The id of an example: 32 hex digits, xxh3-128 of its canonical JSON (sorted keys, no spaces, UTF-8).
+
+    >>> content_id("chat", [{"role": "user", "content": "hi", "extra": None}], None, None)
+    '87d87a461d7ad7a47eec2eed793cfcef'
+    """
+    content = {"kind": kind, "messages": messages, "rejected": rejected, "label": label}
+    return xxhash.xxh3_128_hexdigest(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
+
+
+def texts(rows: pl.DataFrame) -> pl.DataFrame:
+    """Every message of every row, flat and in order.
+
+    Returns columns `at` (u32, position of the row in `rows`), `field` (`messages` or `rejected`), `turn` (u32, position in that
+    field), `role`, `content`, `extra`. Give it back, with contents changed, to `with_texts`.
+    """
+    fields = []
+    for field in ("messages", "rejected"):
+        flat = (
+            rows.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("at"), pl.col(field).alias("message"))
+            .filter(pl.col("message").list.len() > 0)
+            .with_columns(pl.int_ranges(pl.col("message").list.len(), dtype=pl.UInt32).alias("turn"))
+            .explode("message", "turn")
+            .with_columns(pl.lit(field).alias("field"))
+            .unnest("message")
+        )
+        fields.append(flat.select("at", "field", "turn", "role", "content", "extra"))
+    return pl.concat(fields)
+
+
+def with_texts(rows: pl.DataFrame, flat: pl.DataFrame) -> pl.DataFrame:
+    """`rows` with `messages` and `rejected` rebuilt from `flat` (as `texts` returned it, contents changed, no message missing)."""
+    rebuilt = rows
+    for field in ("messages", "rejected"):
+        nested = (
+            flat.filter(pl.col("field") == field)
+            .sort("at", "turn")
+            .group_by("at", maintain_order=True)
+            .agg(pl.struct("role", "content", "extra").alias("rebuilt"))
+        )
+        rebuilt = (
+            rebuilt.with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias("at"))
+            .join(nested, on="at", how="left", maintain_order="left")
+            .with_columns(pl.coalesce("rebuilt", field).cast(pl.List(MESSAGE)).alias(field))
+            .drop("at", "rebuilt")
+        )
+    return rebuilt
+
+
+def prompt_and_answer(rows: pl.DataFrame) -> pl.DataFrame:
+    """What was asked and what was answered, one row per row of `rows`, in order.
+
+    `answer` is the last message where its role is assistant (or the whole of a plain document), else empty. `prompt` is everything
+    before it except system messages, joined by newlines: a shared system prompt says nothing about whether two rows are alike.
+    """
+    flat = texts(rows.select("messages", pl.lit(None, dtype=pl.List(MESSAGE)).alias("rejected")))
+    last = pl.col("turn") == pl.col("turn").max().over("at")
+    is_answer = last & pl.col("role").is_in(["assistant", "text"])
+    content = pl.col("content").fill_null("")
+    joined = (
+        flat.with_columns(is_answer.alias("is_answer"))
+        .group_by("at", maintain_order=True)
+        .agg(
+            content.filter(~pl.col("is_answer") & (pl.col("role") != "system")).str.join("\n").alias("prompt"),
+            content.filter("is_answer").str.join("\n").alias("answer"),
+        )
+    )
+    return (
+        rows.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("at"))
+        .join(joined, on="at", how="left", maintain_order="left")
+        .select(pl.col("prompt").fill_null(""), pl.col("answer").fill_null(""))
+    )
+
+
+def fold(text: pl.Expr) -> pl.Expr:
+    """Text as compared everywhere in Finery: NFKC, lower case, white space runs to one space, ends stripped.
+
+    Digits, operators and punctuation stay: `12+35` is not `99*3`.
+    """
+    return text.str.normalize("NFKC").str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
+
+
+def as_dropped(rows: pl.DataFrame) -> pl.DataFrame:
+    """`rows` (with `reason`, `detail`, `evidence` columns beside the record's) cut to the columns of `DROPPED`."""
+    return rows.select(pl.col(name).cast(kind) for name, kind in DROPPED.items())
+
+
+def empty(schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """A frame of no rows."""
+    return pl.DataFrame(schema=dict(schema))

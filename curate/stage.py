@@ -1,0 +1,424 @@
+"""The stage contract: reads rows, runs a stage's pure functions on them, and writes what they say, all or nothing.
+
+A stage is a `Stage` of up to four plain functions, called in this order:
+
+    prepare(params)                 once: an index or table that the others need (`context`); must pickle
+    survey(batch, params, context)  per batch, in worker processes: narrow columns only, one row per row of the batch
+    plan(narrow, params, context)   once, over the surveys of all rows (memory-mapped from disk): what to drop, which split, a new context
+    rows(batch, params, context)    per batch, in worker processes: the rows that go on and those that do not
+
+A batch is a frame of the record's columns with `row` (u32, position in the whole input) and `split` in front. The laws (nothing
+vanishes, same bytes, all or nothing, bounded memory) are enforced here and nowhere else.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+import polars as pl
+
+from curate import record, store
+from curate.params import check_section, read_params
+from curate.record import DROPPED, FineryError, StageFailure
+from curate.store import read_rows, write_whole
+
+__all__ = ["Outcome", "Plan", "Stage", "command", "drop", "main", "read_rows", "run", "say", "write_whole"]
+
+T = TypeVar("T")
+INLINE_BATCHES = 1  # input of at most this many batches is done in this process: starting workers costs more
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one batch: `kept` (record columns, and `split` where it changes), `dropped` (columns of DROPPED)."""
+
+    kept: pl.DataFrame
+    dropped: pl.DataFrame
+    added: int = 0  # rows of `kept` that were not in the batch (augment)
+    counts: Mapping[str, int] = field(default_factory=dict)  # summed over batches, into metrics.json
+    tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)  # joined over batches, into OUT_DIR/<name>.parquet
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a look at all rows decided. `drop` has columns row, reason, detail, evidence; `split` one value per row."""
+
+    drop: pl.DataFrame | None = None
+    split: pl.Series | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    context: Any = None  # handed to `rows`
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: its name (module, params section, folder) and its functions. See the module's docstring."""
+
+    name: str
+    params: type
+    rows: Callable[[pl.DataFrame, Any, Any], Outcome] | None = None
+    prepare: Callable[[Any], Any] | None = None
+    survey: Callable[[pl.DataFrame, Any, Any], pl.DataFrame] | None = None
+    plan: Callable[[pl.DataFrame, Any, Any], Plan] | None = None
+    source: Callable[[Path, Any], Iterator[pl.DataFrame]] | None = None  # ingest: batches of raw rows instead of parts
+    schema: Mapping[str, pl.DataType] = field(default_factory=lambda: record.SCHEMA)
+    finish: Callable[[Path, Any, Mapping[str, Any]], None] | None = None  # more files into the output folder (format's card)
+
+
+def drop(rows: pl.DataFrame, reason: str | pl.Expr, detail: str | pl.Expr, evidence: pl.Expr | None = None) -> pl.DataFrame:
+    """`rows` as dropped rows. `evidence` is a struct or a JSON string expression; nothing if there is none.
+
+    >>> rows = pl.DataFrame({"id": ["a"], "source": ["f"], "line": [3], "n": [0]})
+    >>> drop(rows, "empty", "No text.", pl.struct("n"))["evidence"][0]
+    '{"n":0}'
+    """
+    proof = pl.lit("{}") if evidence is None else evidence
+    marked = rows.with_columns(
+        (pl.lit(reason) if isinstance(reason, str) else reason).alias("reason"),
+        (pl.lit(detail) if isinstance(detail, str) else detail).alias("detail"),
+        proof.alias("evidence"),
+    )
+    if isinstance(marked.schema["evidence"], pl.Struct):
+        marked = marked.with_columns(pl.col("evidence").struct.json_encode())
+    return record.as_dropped(marked)
+
+
+def run(stage: Stage, in_dir: Path, out_dir: Path, params: Any, workers: int = 1, part_rows: int = store.PART_ROWS) -> dict[str, Any]:
+    """Run `stage` from folder to folder and return its metrics. Same rows and params give the same bytes.
+
+    Raises FineryError of some kind; `out_dir` is then as it was.
+    """
+    with store.whole_folder(out_dir) as partial:
+        if not getattr(params, "enabled", True):
+            metrics = _pass_through(in_dir, partial)
+        else:
+            metrics = _Run(stage, in_dir, partial, params, workers, part_rows).metrics()
+        write_whole(partial / "metrics.json", orjson.dumps(metrics, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
+        if stage.finish is not None:
+            stage.finish(partial, params, metrics)
+    say(f"{stage.name}: {metrics['rows_in']:,} in, {metrics['kept']:,} kept, {metrics['dropped']:,} dropped -> {out_dir}")
+    return metrics
+
+
+def _pass_through(in_dir: Path, partial: Path) -> dict[str, Any]:
+    """A stage that is switched off: the same files under the same names."""
+    found = store.parts(in_dir)
+    for part in found:
+        target = partial / "kept" / part.split / part.path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(part.path, target)
+    store.write_parquet(record.empty(DROPPED), partial / "dropped.parquet")
+    count = sum(part.rows for part in found)
+    return _metrics(count, count, 0, Counter(), Counter()) | {"enabled": False}
+
+
+def _metrics(rows_in: int, kept: int, added: int, reasons: Counter[str], counts: Counter[str]) -> dict[str, Any]:
+    dropped = sum(reasons.values())
+    if rows_in + added != kept + dropped:
+        raise StageFailure(
+            f"{rows_in:,} rows in + {added:,} added, but {kept:,} kept + {dropped:,} dropped: rows vanished. This is a fault in the stage."
+        )
+    return {"rows_in": rows_in, "kept": kept, "added": added, "dropped": dropped, "reasons": dict(reasons), "counts": dict(counts)}
+
+
+class _Run:
+    """One run of a stage: the sinks that its outcomes flow into."""
+
+    def __init__(self, stage: Stage, in_dir: Path, out: Path, params: Any, workers: int, part_rows: int) -> None:
+        self.stage, self.in_dir, self.out, self.params, self.workers = stage, in_dir, out, params, workers
+        self.part_rows = part_rows
+        self.writers: dict[str, store.PartWriter] = {}
+        self.dropped: list[pl.DataFrame] = []
+        self.tables: dict[str, list[pl.DataFrame]] = {}
+        self.reasons: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        self.rows_in = self.kept = self.added = 0
+
+    def metrics(self) -> dict[str, Any]:
+        context = self.stage.prepare(self.params) if self.stage.prepare else None
+        plan = Plan(context=context)
+        with tempfile.TemporaryDirectory(dir=self.out, prefix=".scratch-") as scratch:
+            if self.stage.plan is not None:
+                plan = self.stage.plan(self._survey(Path(scratch), context), self.params, context)
+                self._take_tables(plan.counts, plan.tables)
+            self._rows(plan)
+        self._close()
+        return _metrics(self.rows_in, self.kept, self.added, self.reasons, self.counts)
+
+    def _survey(self, scratch: Path, context: Any) -> pl.DataFrame:
+        """The narrow frames of all batches, spooled to disk and memory-mapped: the system pages them out under pressure."""
+        assert self.stage.survey is not None
+        files = []
+        work = _Bound(self.stage.survey, self.params, context)
+        for at, (batch, narrow) in enumerate(self._each(work, "survey")):
+            if narrow.height != batch:
+                raise StageFailure(f"{self.stage.name}: survey gave {narrow.height} rows for {batch}. This is a fault in the stage.")
+            files.append(scratch / f"{at:06d}.arrow")
+            store.write_ipc(narrow, files[-1])
+        return pl.concat([store.map_ipc(path) for path in files], rechunk=False)
+
+    def _rows(self, plan: Plan) -> None:
+        work: Callable[[pl.DataFrame], Outcome] = _keep_all
+        if self.stage.rows is not None:
+            work = _Bound(self.stage.rows, self.params, plan.context)
+        by_row = None if plan.drop is None else plan.drop.with_columns(pl.col("row").cast(pl.UInt32))
+        at = 0
+        for height, outcome in self._each(work, "rows"):
+            self.rows_in += height
+            kept, dropped = outcome.kept, outcome.dropped
+            if by_row is not None or plan.split is not None:
+                kept, planned = _apply(outcome.kept, by_row, plan.split, at)
+                dropped = pl.concat([dropped, planned])
+            if height + outcome.added != kept.height + dropped.height:
+                raise StageFailure(
+                    f"{self.stage.name}: a batch of {height} rows (+ {outcome.added} added) became {kept.height} kept and "
+                    f"{dropped.height} dropped. This is a fault in the stage."
+                )
+            self.added += outcome.added
+            self.kept += kept.height
+            self._write(kept)
+            self.dropped.append(dropped)
+            self.reasons.update(dropped["reason"].to_list())
+            self._take_tables(outcome.counts, outcome.tables)
+            at += height
+        if plan.split is not None:
+            for split in record.SPLITS:
+                self._writer(split)
+
+    def _each(self, work: Callable[[pl.DataFrame], T], phase: str) -> Iterator[tuple[int, T]]:
+        """(rows of the batch, work(batch)) for every batch, in order, over the worker processes."""
+        source = self.stage.source
+        total = None if source else sum(part.rows for part in store.parts(self.in_dir))
+        incoming = source(self.in_dir, self.params) if source else store.batches(self.in_dir)
+        few = total is not None and total <= INLINE_BATCHES * store.GROUP_ROWS
+        progress = _Progress(f"{self.stage.name} ({phase})", total)
+        for height, result in _in_order(work, incoming, 1 if few else self.workers):
+            progress.add(height)
+            yield height, result
+        progress.done()
+
+    def _writer(self, split: str) -> store.PartWriter:
+        if split not in self.writers:
+            self.writers[split] = store.PartWriter(self.out / "kept" / split, store.arrow_schema(self.stage.schema), self.part_rows)
+        return self.writers[split]
+
+    def _write(self, kept: pl.DataFrame) -> None:
+        columns = [pl.col(name).cast(kind) for name, kind in self.stage.schema.items()]
+        splits = kept["split"].unique(maintain_order=True).to_list() if "split" in kept.columns else [""]
+        for split in splits or [""]:
+            of_split = kept.filter(pl.col("split") == split) if "split" in kept.columns else kept
+            self._writer(split).write(of_split.select(columns))
+
+    def _take_tables(self, counts: Mapping[str, int], tables: Mapping[str, pl.DataFrame]) -> None:
+        self.counts.update(counts)
+        for name, table in tables.items():
+            self.tables.setdefault(name, []).append(table)
+
+    def _close(self) -> None:
+        if not self.writers:
+            self._writer("")
+        for writer in self.writers.values():
+            writer.close()
+        store.write_parquet(pl.concat(self.dropped) if self.dropped else record.empty(DROPPED), self.out / "dropped.parquet")
+        for name, frames in sorted(self.tables.items()):
+            store.write_parquet(pl.concat(frames), self.out / f"{name}.parquet")
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A stage's function with its params and context, in a form that travels to worker processes."""
+
+    function: Callable[[pl.DataFrame, Any, Any], Any]
+    params: Any
+    context: Any
+
+    def __call__(self, batch: pl.DataFrame) -> Any:
+        return self.function(batch, self.params, self.context)
+
+
+def _keep_all(batch: pl.DataFrame) -> Outcome:
+    return Outcome(batch, record.empty(DROPPED))
+
+
+def _apply(rows: pl.DataFrame, by_row: pl.DataFrame | None, split: pl.Series | None, at: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`rows` without those that the plan drops, and these; split column set from the plan."""
+    if split is not None:
+        rows = rows.with_columns(split.gather(rows["row"]).alias("split"))
+    if by_row is None:
+        return rows, record.empty(DROPPED)
+    out = rows.join(by_row, on="row", how="inner", maintain_order="left")
+    return rows.join(by_row, on="row", how="anti", maintain_order="left"), record.as_dropped(out)
+
+
+def _in_order(work: Callable[[pl.DataFrame], T], incoming: Iterable[pl.DataFrame], workers: int) -> Iterator[tuple[int, T]]:
+    """Results in the order of the batches, with at most two batches per worker under way."""
+    if workers <= 1:
+        for batch in incoming:
+            yield batch.height, work(batch)
+        return
+    for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS"):  # one thread a worker: the workers are the parallelism
+        os.environ.setdefault(name, "1")
+    waiting: deque[tuple[int, Future[T]]] = deque()
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(work, os.getpid())) as pool:
+        try:
+            for batch in incoming:
+                waiting.append((batch.height, pool.submit(_work, batch)))
+                if len(waiting) >= 2 * workers:
+                    height, future = waiting.popleft()
+                    yield height, future.result()
+            while waiting:
+                height, future = waiting.popleft()
+                yield height, future.result()
+        except BrokenProcessPool:
+            raise StageFailure(
+                "a worker process was killed, most likely for want of memory. Try --workers 1, or free some memory."
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_worker_function: Callable[[pl.DataFrame], Any] | None = None  # what this process is for; set once, when a worker starts
+
+
+def _start_worker(work: Callable[[pl.DataFrame], Any], parent: int) -> None:
+    global _worker_function
+    _worker_function = work
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+
+
+def _die_with(parent: int) -> None:
+    """Ends this worker when its parent was killed: a spawned process is not told otherwise."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _work(batch: pl.DataFrame) -> Any:
+    assert _worker_function is not None
+    return _worker_function(batch)
+
+
+class _Progress:
+    """Rows, rows/s and time left: a bar rewritten in place on a terminal, a line every five seconds in a log."""
+
+    def __init__(self, name: str, total: int | None) -> None:
+        self.name, self.total, self.count = name, total, 0
+        self.start = self.shown = time.monotonic()
+        self.terminal = sys.stderr.isatty()
+
+    def add(self, count: int) -> None:
+        self.count += count
+        now = time.monotonic()
+        if now - self.shown >= (0.2 if self.terminal else 5):
+            self.shown = now
+            self._show(now)
+
+    def done(self) -> None:
+        if self.terminal and self.shown != self.start:
+            print(file=sys.stderr)
+
+    def _show(self, now: float) -> None:
+        rate = self.count / max(now - self.start, 1e-9)
+        left, bar = "", ""
+        if self.total:
+            left = f", {max(self.total - self.count, 0) / max(rate, 1e-9):,.0f} s left"
+            filled = min(20, 20 * self.count // self.total)
+            bar = f" [{'#' * filled}{'.' * (20 - filled)}] {100 * self.count // self.total} %"
+        line = f"{self.name}:{bar} {self.count:,} rows, {rate:,.0f} rows/s{left}"
+        print(f"\r\033[K{line}" if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr, flush=True)
+
+
+def say(message: str) -> None:
+    """One line to the log (stderr)."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def default_workers() -> int:
+    """FINERY_WORKERS if set, else the number of cores."""
+    given = os.environ.get("FINERY_WORKERS", "")
+    if given and not (given.isdigit() and int(given) > 0):
+        raise record.ParamsError(f"FINERY_WORKERS={given!r}: expected a whole number of 1 or more.")
+    return int(given) if given else (os.cpu_count() or 1)
+
+
+def main(stage: Stage, arguments: Sequence[str] | None = None) -> None:
+    """The command line of a stage: `python -m curate.<stage> IN_DIR OUT_DIR [--params FILE] [-S key=value] [--workers N]`."""
+    parser = _parser(f"curate.{stage.name}", stage.name)
+    parser.add_argument("in_dir", type=Path, metavar="IN_DIR")
+    parser.add_argument("out_dir", type=Path, metavar="OUT_DIR")
+    parser.add_argument("--workers", type=int, help="worker processes (default: FINERY_WORKERS, else one a core)")
+    parser.add_argument("--part-rows", type=int, default=store.PART_ROWS, help="rows of an output part (default: %(default)s)")
+    options = parser.parse_args(arguments)
+
+    def work() -> None:
+        params: Any = check_section(read_params(options.params, options.set), stage.name, stage.params, options.params)
+        workers = options.workers if options.workers is not None else default_workers()
+        if workers < 1 or options.part_rows < 1:
+            raise record.ParamsError("--workers and --part-rows: expected 1 or more.")
+        run(stage, options.in_dir, options.out_dir, params, workers, options.part_rows)
+
+    guarded(stage.name, work)
+
+
+def command(
+    name: str, module: str, params: type, build: Callable[..., None], inputs: Sequence[str], arguments: Sequence[str] | None = None
+) -> None:
+    """The command line of a part that is no row-by-row stage (base, report, train, evaluate).
+
+    `python -m MODULE INPUT… OUT_DIR [--params FILE] [-S key=value]`; calls `build(*inputs, out, params)` with paths.
+    """
+    parser = _parser(module, name)
+    for each in inputs:
+        parser.add_argument(each, type=Path, metavar=each.upper())
+    parser.add_argument("out", type=Path, metavar="OUT_DIR")
+    options = parser.parse_args(arguments)
+
+    def work() -> None:
+        section: Any = check_section(read_params(options.params, options.set), name, params, options.params)
+        build(*(getattr(options, each) for each in inputs), options.out, section)
+
+    guarded(name, work)
+
+
+def _parser(module: str, name: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=f"Finery's {name} stage.")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE")
+    parser.add_argument("-S", "--set", action="append", default=[], metavar="section.key=value", help="override a value of params.yaml")
+    return parser
+
+
+def guarded(name: str, work: Callable[[], None]) -> None:
+    """Run `work`; end the process with a message and exit code, never a traceback unless FINERY_DEBUG=1."""
+    try:
+        work()
+        return
+    except FineryError as error:
+        message, code = f"{name}: {error}", 2
+        cause: BaseException = error
+    except KeyboardInterrupt as error:
+        message, code, cause = f"{name}: interrupted; earlier output is as it was.", 130, error
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        message, code, cause = f"{name}: {error.strerror or error}{where}. Earlier output is as it was; mend this and run again.", 2, error
+    except Exception as error:
+        message = (
+            f"{name}: internal error: {type(error).__name__}: {error}\nSet FINERY_DEBUG=1 for the traceback; earlier output is as it was."
+        )
+        code, cause = 1, error
+    if os.environ.get("FINERY_DEBUG") == "1":
+        raise cause
+    say(message)
+    raise SystemExit(code)
