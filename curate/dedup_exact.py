@@ -46,16 +46,16 @@ def _hash(text: str) -> str:
 
 
 def _better_first(narrow: pl.DataFrame) -> pl.DataFrame:
-    """Labelled before unlabelled, longer answer before shorter (folding hides lost white space), then by id, file and line."""
-    return narrow.sort("labelled", "answer_chars", "id", "source", "line", descending=[True, True, False, False, False])
+    """Known rows first, then labelled before unlabelled, longer answer before shorter (folding hides lost white space), then by id, file and line."""
+    return narrow.sort("known", "labelled", "answer_chars", "id", "source", "line", descending=[True, True, True, False, False, False])
 
 
 def plan(narrow: pl.DataFrame, params: Params, context: None) -> Plan:
     """Drop every row but the best of each text; list prompts that have several answers."""
-    first = ["id", "source", "line"]
+    first = ["row", "id", "source", "line", "known"]
     ranked = _better_first(narrow.with_row_index("row")).with_columns(pl.col(first).first().over("whole").name.prefix("kept_"))
-    again = ranked.filter((pl.col("source") != pl.col("kept_source")) | (pl.col("line") != pl.col("kept_line"))).sort("row")
-    evidence = pl.struct("kept_id", "kept_source", "kept_line", pl.lit(1.0).alias("similarity")).struct.json_encode()
+    again = ranked.filter((pl.col("row") != pl.col("kept_row")) & ~pl.col("known")).sort("row")
+    evidence = pl.struct("kept_id", "kept_source", "kept_line", "kept_known", pl.lit(1.0).alias("similarity")).struct.json_encode()
     drop = again.select(
         "row",
         pl.lit("exact_duplicate").alias("reason"),

@@ -4,7 +4,8 @@ A stage is a `Stage` of up to four plain functions, called in this order:
 
     prepare(params)                 once: an index or table that the others need (`context`); must pickle
     survey(batch, params, context)  per batch, in worker processes: narrow columns only, one row per row of the batch
-    plan(narrow, params, context)   once, over the surveys of all rows (memory-mapped from disk): what to drop, which split, a new context
+    plan(narrow, params, context)   once, over the surveys of all rows (memory-mapped from disk; column `known`: see `run`): what to drop,
+                                    which split, a new context
     rows(batch, params, context)    per batch, in worker processes: the rows that go on and those that do not
 
 A batch is a frame of the record's columns with `row` (u32, position in the whole input) and `split` in front. The laws (nothing
@@ -38,6 +39,8 @@ from curate.store import read_rows, write_whole
 __all__ = ["Outcome", "Plan", "Stage", "command", "drop", "main", "read_rows", "run", "say", "write_whole"]
 
 T = TypeVar("T")
+for _name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):  # every part of Finery passes here before it loads a library that phones home
+    os.environ.setdefault(_name, "1")
 INLINE_BATCHES = 1  # input of at most this many batches is done in this process: starting workers costs more
 
 
@@ -96,8 +99,19 @@ def drop(rows: pl.DataFrame, reason: str | pl.Expr, detail: str | pl.Expr, evide
     return record.as_dropped(marked)
 
 
-def run(stage: Stage, in_dir: Path, out_dir: Path, params: Any, workers: int = 1, part_rows: int = store.PART_ROWS) -> dict[str, Any]:
+def run(
+    stage: Stage,
+    in_dir: Path,
+    out_dir: Path,
+    params: Any,
+    workers: int = 1,
+    part_rows: int = store.PART_ROWS,
+    against: Path | None = None,
+) -> dict[str, Any]:
     """Run `stage` from folder to folder and return its metrics. Same rows and params give the same bytes.
+
+    `against` is a folder of rows that are settled already: the plan sees them too (column `known`), may compare with them and never drops
+    them, and they are not written again. That is how new files are deduplicated against the dataset they would join.
 
     Raises FineryError of some kind; `out_dir` is then as it was.
     """
@@ -105,7 +119,7 @@ def run(stage: Stage, in_dir: Path, out_dir: Path, params: Any, workers: int = 1
         if not getattr(params, "enabled", True):
             metrics = _pass_through(in_dir, partial)
         else:
-            metrics = _Run(stage, in_dir, partial, params, workers, part_rows).metrics()
+            metrics = _Run(stage, in_dir, partial, params, workers, part_rows, against).metrics()
         write_whole(partial / "metrics.json", orjson.dumps(metrics, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
         if stage.finish is not None:
             stage.finish(partial, params, metrics)
@@ -137,9 +151,12 @@ def _metrics(rows_in: int, kept: int, added: int, reasons: Counter[str], counts:
 class _Run:
     """One run of a stage: the sinks that its outcomes flow into."""
 
-    def __init__(self, stage: Stage, in_dir: Path, out: Path, params: Any, workers: int, part_rows: int) -> None:
+    def __init__(
+        self, stage: Stage, in_dir: Path, out: Path, params: Any, workers: int, part_rows: int, against: Path | None = None
+    ) -> None:
         self.stage, self.in_dir, self.out, self.params, self.workers = stage, in_dir, out, params, workers
-        self.part_rows = part_rows
+        self.part_rows, self.against = part_rows, against
+        self.known = 0  # rows of `against`, which stand before the rows of `in_dir` in the survey
         self.writers: dict[str, store.PartWriter] = {}
         self.dropped: list[pl.DataFrame] = []
         self.tables: dict[str, list[pl.DataFrame]] = {}
@@ -161,26 +178,28 @@ class _Run:
     def _survey(self, scratch: Path, context: Any) -> pl.DataFrame:
         """The narrow frames of all batches, spooled to disk and memory-mapped: the system pages them out under pressure."""
         assert self.stage.survey is not None
-        files = []
+        files: list[tuple[Path, bool]] = []
         work = _Bound(self.stage.survey, self.params, context)
-        for at, (batch, narrow) in enumerate(self._each(work, "survey")):
-            if narrow.height != batch:
-                raise StageFailure(f"{self.stage.name}: survey gave {narrow.height} rows for {batch}. This is a fault in the stage.")
-            files.append(scratch / f"{at:06d}.arrow")
-            store.write_ipc(narrow, files[-1])
-        return pl.concat([store.map_ipc(path) for path in files], rechunk=False)
+        for folder in [self.against, self.in_dir] if self.against else [self.in_dir]:
+            for batch, narrow in self._each(work, "survey", folder):
+                if narrow.height != batch:
+                    raise StageFailure(f"{self.stage.name}: survey gave {narrow.height} rows for {batch}. This is a fault in the stage.")
+                known = folder is self.against
+                self.known += batch if known else 0
+                files.append((scratch / f"{len(files):06d}.arrow", known))
+                store.write_ipc(narrow, files[-1][0])
+        return pl.concat([store.map_ipc(path).with_columns(pl.lit(known).alias("known")) for path, known in files], rechunk=False)
 
     def _rows(self, plan: Plan) -> None:
         work: Callable[[pl.DataFrame], Outcome] = _keep_all
         if self.stage.rows is not None:
             work = _Bound(self.stage.rows, self.params, plan.context)
-        by_row = None if plan.drop is None else plan.drop.with_columns(pl.col("row").cast(pl.UInt32))
-        at = 0
-        for height, outcome in self._each(work, "rows"):
+        by_row, split = self._by_row(plan.drop), None if plan.split is None else plan.split[self.known :]
+        for height, outcome in self._each(work, "rows", self.in_dir):
             self.rows_in += height
             kept, dropped = outcome.kept, outcome.dropped
-            if by_row is not None or plan.split is not None:
-                kept, planned = _apply(outcome.kept, by_row, plan.split, at)
+            if by_row is not None or split is not None:
+                kept, planned = _apply(outcome.kept, by_row, split)
                 dropped = pl.concat([dropped, planned])
             if height + outcome.added != kept.height + dropped.height:
                 raise StageFailure(
@@ -193,16 +212,23 @@ class _Run:
             self.dropped.append(dropped)
             self.reasons.update(dropped["reason"].to_list())
             self._take_tables(outcome.counts, outcome.tables)
-            at += height
         if plan.split is not None:
             for split in record.SPLITS:
                 self._writer(split)
 
-    def _each(self, work: Callable[[pl.DataFrame], T], phase: str) -> Iterator[tuple[int, T]]:
+    def _by_row(self, drop: pl.DataFrame | None) -> pl.DataFrame | None:
+        """The planned drops, with `row` counted from the first row of `in_dir`."""
+        if drop is None:
+            return None
+        if drop.height and int(drop["row"].min()) < self.known:  # type: ignore[arg-type]
+            raise StageFailure(f"{self.stage.name}: the plan drops rows of {self.against}. This is a fault in the stage.")
+        return drop.with_columns((pl.col("row").cast(pl.Int64) - self.known).cast(pl.UInt32))
+
+    def _each(self, work: Callable[[pl.DataFrame], T], phase: str, folder: Path) -> Iterator[tuple[int, T]]:
         """(rows of the batch, work(batch)) for every batch, in order, over the worker processes."""
         source = self.stage.source
-        total = None if source else sum(part.rows for part in store.parts(self.in_dir))
-        incoming = source(self.in_dir, self.params) if source else store.batches(self.in_dir)
+        total = None if source else sum(part.rows for part in store.parts(folder))
+        incoming = source(folder, self.params) if source else store.batches(folder)
         few = total is not None and total <= INLINE_BATCHES * store.GROUP_ROWS
         progress = _Progress(f"{self.stage.name} ({phase})", total)
         for height, result in _in_order(work, incoming, 1 if few else self.workers):
@@ -253,7 +279,7 @@ def _keep_all(batch: pl.DataFrame) -> Outcome:
     return Outcome(batch, record.empty(DROPPED))
 
 
-def _apply(rows: pl.DataFrame, by_row: pl.DataFrame | None, split: pl.Series | None, at: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _apply(rows: pl.DataFrame, by_row: pl.DataFrame | None, split: pl.Series | None) -> tuple[pl.DataFrame, pl.DataFrame]:
     """`rows` without those that the plan drops, and these; split column set from the plan."""
     if split is not None:
         rows = rows.with_columns(split.gather(rows["row"]).alias("split"))
@@ -361,6 +387,8 @@ def main(stage: Stage, arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR")
     parser.add_argument("--workers", type=int, help="worker processes (default: FINERY_WORKERS, else one a core)")
     parser.add_argument("--part-rows", type=int, default=store.PART_ROWS, help="rows of an output part (default: %(default)s)")
+    if stage.plan is not None:
+        parser.add_argument("--against", type=Path, metavar="DIR", help="rows that are settled: compared with, never dropped, not written")
     options = parser.parse_args(arguments)
 
     def work() -> None:
@@ -368,17 +396,24 @@ def main(stage: Stage, arguments: Sequence[str] | None = None) -> None:
         workers = options.workers if options.workers is not None else default_workers()
         if workers < 1 or options.part_rows < 1:
             raise record.ParamsError("--workers and --part-rows: expected 1 or more.")
-        run(stage, options.in_dir, options.out_dir, params, workers, options.part_rows)
+        run(stage, options.in_dir, options.out_dir, params, workers, options.part_rows, getattr(options, "against", None))
 
     guarded(stage.name, work)
 
 
 def command(
-    name: str, module: str, params: type, build: Callable[..., None], inputs: Sequence[str], arguments: Sequence[str] | None = None
+    name: str,
+    module: str,
+    params: type,
+    build: Callable[..., None],
+    inputs: Sequence[str],
+    arguments: Sequence[str] | None = None,
+    all_sections: bool = False,
 ) -> None:
     """The command line of a part that is no row-by-row stage (base, report, train, evaluate).
 
-    `python -m MODULE INPUT… OUT_DIR [--params FILE] [-S key=value]`; calls `build(*inputs, out, params)` with paths.
+    `python -m MODULE INPUT… OUT_DIR [--params FILE] [-S key=value]`; calls `build(*inputs, out, params)` with paths. With
+    `all_sections`, `build` gets the whole of params.yaml (overrides applied) as one more argument: provenance records it.
     """
     parser = _parser(module, name)
     for each in inputs:
@@ -387,8 +422,9 @@ def command(
     options = parser.parse_args(arguments)
 
     def work() -> None:
-        section: Any = check_section(read_params(options.params, options.set), name, params, options.params)
-        build(*(getattr(options, each) for each in inputs), options.out, section)
+        sections = read_params(options.params, options.set)
+        section: Any = check_section(sections, name, params, options.params)
+        build(*(getattr(options, each) for each in inputs), options.out, section, *([sections] if all_sections else []))
 
     guarded(name, work)
 

@@ -95,7 +95,7 @@ class PartWriter:
         """Take `rows`; they reach the disk when a row group is full."""
         self._waiting.append(rows)
         self._waiting_rows += rows.height
-        self._waiting_bytes += rows.estimated_size()
+        self._waiting_bytes += int(rows.estimated_size())
         if self._waiting_rows >= min(GROUP_ROWS, self.part_rows) or self._waiting_bytes >= GROUP_BYTES:
             self._flush(last=False)
 
