@@ -36,7 +36,7 @@ from curate.params import check_section, read_params
 from curate.record import DROPPED, FineryError, StageFailure
 from curate.store import read_rows, write_whole
 
-__all__ = ["Outcome", "Plan", "Stage", "command", "drop", "main", "read_rows", "run", "say", "write_whole"]
+__all__ = ["Outcome", "Plan", "Progress", "Stage", "command", "drop", "main", "read_rows", "run", "say", "write_whole"]
 
 T = TypeVar("T")
 for _name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):  # every part of Finery passes here before it loads a library that phones home
@@ -213,8 +213,8 @@ class _Run:
             self.reasons.update(dropped["reason"].to_list())
             self._take_tables(outcome.counts, outcome.tables)
         if plan.split is not None:
-            for split in record.SPLITS:
-                self._writer(split)
+            for name in record.SPLITS:
+                self._writer(name)
 
     def _by_row(self, drop: pl.DataFrame | None) -> pl.DataFrame | None:
         """The planned drops, with `row` counted from the first row of `in_dir`."""
@@ -230,7 +230,7 @@ class _Run:
         total = None if source else sum(part.rows for part in store.parts(folder))
         incoming = source(folder, self.params) if source else store.batches(folder)
         few = total is not None and total <= INLINE_BATCHES * store.GROUP_ROWS
-        progress = _Progress(f"{self.stage.name} ({phase})", total)
+        progress = Progress(f"{self.stage.name} ({phase})", total)
         for height, result in _in_order(work, incoming, 1 if few else self.workers):
             progress.add(height)
             yield height, result
@@ -337,7 +337,7 @@ def _work(batch: pl.DataFrame) -> Any:
     return _worker_function(batch)
 
 
-class _Progress:
+class Progress:
     """Rows, rows/s and time left: a bar rewritten in place on a terminal, a line every five seconds in a log."""
 
     def __init__(self, name: str, total: int | None) -> None:

@@ -1,0 +1,43 @@
+# Everything runs in .venv, made from requirements.lock where it is missing or older than the lock.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export HF_HUB_DISABLE_TELEMETRY := 1
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: setup repro test check lock bench
+
+setup: .venv/installed ## the environment
+
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Finery needs Python 3.11 or later, this is %s. Try: make PYTHON=python3.11" % sys.version.split()[0])'
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	touch $@
+
+repro: setup ## raw files to verdict; what is up to date does not run
+	@dvc repro
+	@echo
+	@echo "Curation report: reports/curation.html"
+	@echo "Evaluation:      reports/evaluation.html"
+	@python -c 'import json; print("Verdict:        ", json.load(open("reports/evaluation.json"))["verdict"]["sentence"])'
+
+test: setup ## unit tests, then the whole pipeline
+	python -m pytest
+
+check: setup ## format, lint, types
+	ruff format --check .
+	ruff check .
+	mypy curate train evaluate flows tests bench data/sample
+
+lock: ## renew requirements.lock from pyproject.toml
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	$(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); print("\n".join(p["project"]["dependencies"] + p["dependency-groups"]["dev"]))' > .venv-lock/direct.txt
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check --requirement .venv-lock/direct.txt
+	(echo "# Exact versions of everything; renewed by 'make lock'."; .venv-lock/bin/python -m pip freeze | sed 's/+cpu$$//') > requirements.lock
+	rm -rf .venv-lock
+
+bench: setup ## Finery against its peers
+	python -m bench
