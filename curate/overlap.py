@@ -1,9 +1,8 @@
 """Benchmark items found in rows: an index over the items, and a search that tells how each was met.
 
 Four ways, strongest first. `exact`: the item's question is the row's prompt, one of its user messages or its document, but for
-case, white space and punctuation.
-`near`: exact Jaccard of the same character 5-grams that near-duplicates are found by. `ngram`: one row covers enough of an item's word
-n-grams, or shares a long enough run of words with it. `contained`: an item too short for an n-gram stands whole in a message.
+case, white space and punctuation. `near`: exact Jaccard of the same character 5-grams that near-duplicates are found by. `ngram`: one
+row covers enough of an item's word n-grams, or shares a long enough run of words with it. `contained`: an item too short for an n-gram stands whole in a message.
 
 The index is small (the benchmarks') and travels to worker processes; rows stream by. Sources: coverage by one row, Lambert and others
 2024 (Tülu 3); longest run, Singh and others 2024 (ConTAM).
@@ -118,8 +117,8 @@ def bare(folded: pl.Expr) -> pl.Expr:
     >>> pl.select(bare(pl.lit("what's 12+3, or 4 5 6?"))).item()
     'whats12+3or4 5 6'
     """
-    noise = r"[^\p{L}\p{M}\p{N}\p{Sm}\p{Sc}*/%^-]+"
-    apart = folded
+    noise = r"[^\p{L}\p{M}\p{N}\p{Sm}\p{Sc}*/%^\x1f-]+"
+    apart = folded.str.replace_all(r"(\p{L}{2})-(\p{L}{2})", "${1}${2}")  # top-up is topup, x-y stays
     for _ in range(2):  # neighbours in "4 5 6" share a digit, and one pass sees each only once
         apart = apart.str.replace_all(rf"(\p{{N}}){noise}(\p{{N}})", "${1}\x1f${2}")
     cut = apart.str.replace_all(r"[^\p{L}\p{M}\p{N}\p{Sm}\p{Sc}*/%^\x1f-]+", "").str.replace_all("\x1f", " ", literal=True)
