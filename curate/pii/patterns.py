@@ -224,15 +224,15 @@ def finders(phone_regions: tuple[str, ...], keep_private_ips: bool) -> tuple[Fin
     if "GB" in phone_regions:
         uk = UkPhone("PHONE_NUMBER", name="UkPhoneRecognizer", patterns=[Pattern("UK number", UK_SHAPES[0], 0.5)])
         phones.append(Finder(uk, dialled))
-    return (
+    return (  # screens begin with a digit or a sign wherever they can: those are rare in prose, letters are not
         *phones,
         Finder(Email(), has("@")),
         Finder(Card(), matches(r"\d(?:[-.\s]?\d){11}")),
-        Finder(Iban(), matches(Iban.START.pattern)),
-        Finder(Ip(keep_private_ips), matches(r"\d\.\d{1,3}\.\d{1,3}\.\d|[0-9a-f]:[0-9a-f]{0,4}:|::[0-9a-f]", regex.IGNORECASE)),
+        Finder(Iban(), matches(r"(?<=[A-Za-z]{2})[0-9]{2}[ \-]?[A-Za-z0-9]")),
+        Finder(Ip(keep_private_ips), matches(r"\d\.\d{1,3}\.\d{1,3}\.\d|:[0-9a-f]{0,4}:", regex.IGNORECASE)),
         Finder(
             stock.MacAddressRecognizer(),
-            matches(r"[0-9a-f]{2}([:-])[0-9a-f]{2}\1|[0-9a-f]{4}\.[0-9a-f]{4}\.[0-9a-f]{4}", regex.IGNORECASE),
+            matches(r"([:-])[0-9a-f]{2}\1[0-9a-f]{2}\1|\.[0-9a-f]{4}\.[0-9a-f]{4}", regex.IGNORECASE),
         ),
         Finder(stock.CryptoRecognizer(), matches(r"(?:bc1|[13])[a-z0-9]{25}", regex.IGNORECASE)),
         Finder(CredentialUrl(), has("://")),
@@ -258,13 +258,13 @@ def finders(phone_regions: tuple[str, ...], keep_private_ips: bool) -> tuple[Fin
             matches(r"[0-9]{8}"),
             ("bank account", "account number", "account no", "account num", "acct", "sort code", "routing number", "current account"),
         ),
-        Finder(Nino(), matches(r"[a-z]{2} ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[a-d]", regex.IGNORECASE)),
+        Finder(Nino(), matches(r"[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[a-d]", regex.IGNORECASE)),
         _pattern(stock.NhsRecognizer(), matches(r"[0-9]{3}[- ]?[0-9]{3}[- ]?[0-9]{4}"), ("nhs", "health service", "health number")),
-        _pattern(stock.UkPassportRecognizer(), matches(r"[a-z]{2}\d{7}", regex.IGNORECASE), ("passport", "travel document", "hmpo")),
-        Finder(stock.UkDrivingLicenceRecognizer(), matches(r"[a-z9]{5}[0-9]{6}[a-z9]{2}", regex.IGNORECASE)),
+        _pattern(stock.UkPassportRecognizer(), matches(r"\d{7}"), ("passport", "travel document", "hmpo")),
+        Finder(stock.UkDrivingLicenceRecognizer(), matches(r"[0-9]{6}[a-z9]{2}", regex.IGNORECASE)),
         _pattern(
             stock.UkPostcodeRecognizer(),
-            matches(r"[a-z][0-9a-z]{1,3}\s?[0-9][a-z]{2}", regex.IGNORECASE),
+            matches(r"(?<=[0-9a-z]\s?)[0-9][a-z]{2}(?![0-9a-z])", regex.IGNORECASE),
             ("postcode", "post code", "postal code", "address", "zip code"),
         ),
     )
