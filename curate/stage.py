@@ -13,6 +13,7 @@ vanishes, same bytes, all or nothing, bounded memory) are enforced here and nowh
 """
 
 import argparse
+import itertools
 import os
 import shutil
 import sys
@@ -159,6 +160,7 @@ class _Run:
         self.known = 0  # rows of `against`, which stand before the rows of `in_dir` in the survey
         self.writers: dict[str, store.PartWriter] = {}
         self.dropped: list[pl.DataFrame] = []
+        self.planned: list[pl.DataFrame] = []  # apart and after: mixed in, their order would tell how the batches were cut
         self.tables: dict[str, list[pl.DataFrame]] = {}
         self.reasons: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
@@ -197,24 +199,27 @@ class _Run:
         by_row, split = self._by_row(plan.drop), None if plan.split is None else plan.split[self.known :]
         for height, outcome in self._each(work, "rows", self.in_dir):
             self.rows_in += height
-            kept, dropped = outcome.kept, outcome.dropped
+            kept, dropped, planned = outcome.kept, outcome.dropped, record.empty(DROPPED)
             if by_row is not None or split is not None:
                 kept, planned = _apply(outcome.kept, by_row, split)
-                dropped = pl.concat([dropped, planned])
-            if height + outcome.added != kept.height + dropped.height:
+                self.planned.append(planned)
+            if height + outcome.added != kept.height + dropped.height + planned.height:
                 raise StageFailure(
                     f"{self.stage.name}: a batch of {height} rows (+ {outcome.added} added) became {kept.height} kept and "
-                    f"{dropped.height} dropped. This is a fault in the stage."
+                    f"{dropped.height + planned.height} dropped. This is a fault in the stage."
                 )
             self.added += outcome.added
             self.kept += kept.height
             self._write(kept)
             self.dropped.append(dropped)
-            self.reasons.update(dropped["reason"].to_list())
+            for gone in (dropped, planned):
+                self.reasons.update(gone["reason"].to_list())
             self._take_tables(outcome.counts, outcome.tables)
-        if plan.split is not None:
-            for name in record.SPLITS:
-                self._writer(name)
+        splits: Iterable[str] = record.SPLITS
+        if plan.split is None:  # a split that came in empty goes out empty
+            splits = () if self.stage.source else [part.split for part in store.parts(self.in_dir) if part.split]
+        for name in splits:
+            self._writer(name)
 
     def _by_row(self, drop: pl.DataFrame | None) -> pl.DataFrame | None:
         """The planned drops, with `row` counted from the first row of `in_dir`."""
@@ -229,7 +234,11 @@ class _Run:
         source = self.stage.source
         total = None if source else sum(part.rows for part in store.parts(folder))
         incoming = source(folder, self.params) if source else store.batches(folder)
-        few = total is not None and total <= INLINE_BATCHES * store.GROUP_ROWS
+        if total is None:  # how much there is shows in the first batches
+            head = list(itertools.islice(incoming, INLINE_BATCHES + 1))
+            incoming, few = itertools.chain(head, incoming), len(head) <= INLINE_BATCHES
+        else:
+            few = total <= INLINE_BATCHES * store.GROUP_ROWS
         progress = Progress(f"{self.stage.name} ({phase})", total)
         for height, result in _in_order(work, incoming, 1 if few else self.workers):
             progress.add(height)
@@ -258,7 +267,8 @@ class _Run:
             self._writer("")
         for writer in self.writers.values():
             writer.close()
-        store.write_parquet(pl.concat(self.dropped) if self.dropped else record.empty(DROPPED), self.out / "dropped.parquet")
+        gone = [*self.dropped, *self.planned]
+        store.write_parquet(pl.concat(gone) if gone else record.empty(DROPPED), self.out / "dropped.parquet")
         for name, frames in sorted(self.tables.items()):
             store.write_parquet(pl.concat(frames), self.out / f"{name}.parquet")
 

@@ -6,9 +6,10 @@ one raw row and where the pipeline has to find it:
 
     {"source", "line", "defect", "variant", "stage", "reason", …}
 
-`stage` and `reason` are null for rows that must stay (conflicts, repairs, personal data: those carry `values` that must be gone, or
-`wanted`, the text after repair). `of` names the hand-written row that a duplicate was made from, `jaccard` how alike the two are: the exact
-similarity of the character 5-grams, worked out here with plain sets so that it owes nothing to the code under test.
+`reason` is null where any of the stage's will do. `stage` is null for rows that must stay (conflicts, repairs, personal data: those
+carry `values` that must be gone, or `wanted`, the text after repair). `of` names the hand-written row that a duplicate was made from,
+`jaccard` how alike the two are: the exact similarity of the character 5-grams, worked out here with plain sets so that it owes nothing to
+the code under test.
 """
 
 import csv
@@ -26,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 RAW = HERE.parent / "raw"
 PLANTED = RAW / "planted"
 SEED = 20261122
-MAX_ROW_BYTES = 10_000_000  # ingest.max_row_bytes as shipped: the planted giant is one byte above it
+MAX_ROW_BYTES = 4_194_304  # ingest.max_row_bytes as shipped: the planted giant is just above it
 Row = dict[str, Any]
 Truth = list[Row]
 
@@ -184,9 +185,11 @@ def _light(rng: random.Random, text: str) -> str:
 
 
 def _heavy(rng: random.Random, text: str) -> str:
-    """About one word in eight left out."""
+    """About one word in eight left out, never the last, which would make a cut-off answer of it."""
     words = re.split(r"(\s+)", text)
-    return "".join(word for word in words if word.isspace() or rng.random() > 0.12) if len(words) > 16 else text
+    if len(words) <= 16:
+        return text
+    return "".join(word for word in words[:-1] if word.isspace() or rng.random() > 0.12) + words[-1]
 
 
 def _reordered(rng: random.Random, text: str) -> str:
@@ -249,7 +252,7 @@ def _bad_turns(chats: list[tuple[str, int, Row]]) -> Truth:
 def _repairs() -> Truth:
     """Damaged text that clean mends, and hostile text that has to pass through as it is."""
     planted = [
-        ("mojibake", "The cafÃ© downstairs shares my line, doesnâ€™t it?", "The café downstairs shares my line, doesn't it?"),
+        ("mojibake", "The cafÃ© downstairs shares my line, doesnâ€™t it?", "The café downstairs shares my line, doesn’t it?"),
         (
             "zero_width",
             "My pass\u200bport for Home\u200dGuard is refu\ufeffsed on every de\u200bvice.",
@@ -261,7 +264,7 @@ def _repairs() -> Truth:
             "<p>Two bills in one month,<br>both for Fibre&nbsp;80 &amp; a pod.</p>",
             "Two bills in one month,\nboth for Fibre 80 & a pod.",
         ),
-        ("control", "The\x07 hub beeps\x0b at night\x1b.", "The hub beeps at night."),
+        ("control", "The\x07 hub beeps\x08 at night\x1b.", "The hub beeps at night."),
         ("decomposed", "Cafe\u0301 Zoe\u0308 has no signal at the counter.", "Café Zoë has no signal at the counter."),
         ("script", "My page shows `<script>alert(1)</script>` and `</table>` in the guest name, is HomeGuard hacked?", None),
         ("template", "The welcome mail greets me as {{ 7*7 }} and {% raw %}, somebody forgot to fill it in.", None),
@@ -414,7 +417,7 @@ def _leaks(rng: random.Random) -> Truth:
     variants: dict[str, Callable[[str], str]] = {
         "verbatim": lambda text: text,
         "case": str.upper,
-        "punctuation": lambda text: text.replace(",", " -").replace("?", " ...?").replace(".", " ."),
+        "punctuation": lambda text: re.sub(r"([.,?])(?=\s|$)", r" \1..", text),
         "embedded": lambda text: f"Quick one before my shift starts, found in the training pack. {text} I could not find it in the wiki.",
         "truncated": lambda text: " ".join(text.split()[: round(len(text.split()) * 0.75)]),
     }
@@ -428,7 +431,7 @@ def _leaks(rng: random.Random) -> Truth:
             name, item = next(chosen)
             rows.append({"prompt": change(item["question"]), "completion": item["answer"]})
             of = {"benchmark": name, "item": item["id"]}
-            truth.append(_mark("leaks.jsonl", len(rows), "benchmark_leak", variant, "decontaminate", "contaminated", of))
+            truth.append(_mark("leaks.jsonl", len(rows), "benchmark_leak", variant, "decontaminate", None, of))
     _write("leaks.jsonl", rows)
     return truth
 
@@ -486,8 +489,8 @@ def _malformed_files() -> Truth:
         'question,answer\n"How long is the lead?","Two metres."\n"Only one cell"\n"a","b","c"\n', encoding="utf-8"
     )
     return [
-        _mark("truncated.jsonl.gz", 0, "malformed", "truncated_gzip", "ingest", "truncated_file"),
-        _mark("header.csv", 1, "malformed", "duplicate_header", "ingest", "duplicate_header"),
+        _mark("truncated.jsonl.gz", 4, "malformed", "truncated_gzip", "ingest", "truncated_file"),
+        _mark("header.csv", 2, "malformed", "duplicate_header", "ingest", "duplicate_header"),
         _mark("ragged.csv", 3, "malformed", "short_row", "ingest", "wrong_columns"),
         _mark("ragged.csv", 4, "malformed", "long_row", "ingest", "wrong_columns"),
     ]

@@ -1,0 +1,153 @@
+"""The gates and the verdict: what a reviewer with one minute reads."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from curate.params import params_class
+
+Share = Annotated[float, Field(ge=0, le=1)]
+State = Literal["pass", "warn", "fail"]
+
+
+@params_class
+class Limits:
+    """`params.yaml: report.gates`: shares from 0 to 1, rows from 0."""
+
+    lost_share: Share  # of all raw rows, in all stages; warns above
+    lost_share_source: Share  # of one raw file; warns above
+    duplicate_share: Share  # of all raw rows; warns above
+    truncated_share: Share  # of formatted rows; warns above
+    synthetic_share: Share  # of train; fails above
+    label_rows: Annotated[int, Field(ge=0)]  # of the rarest label in train; warns below
+
+
+def check(numbers: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
+    """Every gate with its value, limit, state and one sentence."""
+    steps = {step["stage"]: step for step in numbers["waterfall"]}
+    raw, final = numbers["rows"]["raw"], numbers["rows"]["final"]
+    added = sum(step["added"] for step in steps.values())
+    lost = sum(step["dropped"] for name, step in steps.items() if name != "format")
+    twice = sum(steps[name]["dropped"] for name in ("dedup_exact", "dedup_near", "dedup_semantic") if name in steps)
+    worst: dict[str, Any] = max(numbers["sources"], key=lambda source: source["lost_share"], default={"source": "-", "lost_share": 0.0})
+    many = sum(source["lost_share"] > limits.lost_share_source for source in numbers["sources"])
+    accounted = raw + sum(step["added"] for name, step in steps.items() if name != "format") - lost == final
+    return [
+        _gate(
+            "Every row accounted for",
+            "yes" if accounted else "no",
+            "yes",
+            "pass" if accounted else "fail",
+            "Rows read + added = kept + dropped.",
+        ),
+        _over("Rows lost", lost / max(raw, 1), limits.lost_share, "warn", f"{lost:,} of {raw:,} raw rows were dropped."),
+        _over(
+            "Rows lost in one file",
+            worst["lost_share"],
+            limits.lost_share_source,
+            "warn",
+            f"{worst['source']} lost most; {many} of {len(numbers['sources'])} files are over the limit.",
+        ),
+        _over("Duplicates", twice / max(raw, 1), limits.duplicate_share, "warn", f"{twice:,} rows repeat another, exactly or nearly."),
+        *_split_gates(numbers, steps, limits, added),
+        *_privacy_gates(numbers),
+        *_format_gates(steps, limits),
+        *_truth_gates(numbers),
+    ]
+
+
+def verdict(gates: list[dict[str, Any]]) -> dict[str, str]:
+    """The worst state of all gates, and a sentence that names them."""
+    for state, opening in (("fail", "Do not train on this yet"), ("warn", "Fit to train on once these are understood")):
+        named = [gate["name"].lower() for gate in gates if gate["state"] == state]
+        if named:
+            return {"state": state, "sentence": f"{opening}: {', '.join(named)}."}
+    return {"state": "pass", "sentence": "Every gate passes."}
+
+
+def _gate(name: str, value: str, limit: str, state: State, sentence: str) -> dict[str, Any]:
+    return {"name": name, "value": value, "limit": limit, "state": state, "sentence": sentence}
+
+
+def _over(name: str, value: float, limit: float, state: State, sentence: str) -> dict[str, Any]:
+    return _gate(name, f"{value:.1%}", f"at most {limit:.1%}", state if value > limit else "pass", sentence)
+
+
+def _split_gates(numbers: dict[str, Any], steps: dict[str, Any], limits: Limits, added: int) -> list[dict[str, Any]]:
+    found = []
+    if "leakage" in steps:
+        pairs = sum(cell["rows"] for cell in numbers["leakage"])
+        kinds = len(numbers["leakage"])
+        found.append(
+            _gate(
+                "Leakage",
+                f"{pairs:,} rows",
+                "0 rows",
+                "fail" if pairs else "pass",
+                f"{kinds} cells of the matrix below, after augmentation.",
+            )
+        )
+    if "augment" in steps:
+        train = sum(splits["train"] for splits in numbers["labels"].values())
+        found.append(
+            _over(
+                "Synthetic rows", added / max(train, 1), limits.synthetic_share, "fail", f"{added:,} of {train:,} training rows were made."
+            )
+        )
+    labelled = {label: splits for label, splits in numbers["labels"].items() if label != "(no label)"}
+    if labelled and "split" in steps:
+        rarest = min(labelled, key=lambda label: (labelled[label]["train"], label))
+        rows = labelled[rarest]["train"]
+        found.append(
+            _gate(
+                "Rarest label",
+                f"{rows:,} rows",
+                f"at least {limits.label_rows:,}",
+                "warn" if rows < limits.label_rows else "pass",
+                f"'{rarest}' in train.",
+            )
+        )
+    return found
+
+
+def _privacy_gates(numbers: dict[str, Any]) -> list[dict[str, Any]]:
+    missing = numbers["personal"].get("not_searched", [])
+    replaced = sum(entity["values"] for entity in numbers["personal"]["entities"])
+    why = f"{replaced:,} values replaced. Not searched for: {', '.join(missing)}." if missing else f"{replaced:,} values replaced."
+    return [_gate("Personal data", "partly searched" if missing else "searched", "searched", "warn" if missing else "pass", why)]
+
+
+def _format_gates(steps: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
+    if "format" not in steps:
+        return []
+    counts, rows = steps["format"]["counts"], max(steps["format"]["rows_in"], 1)
+    cut = counts.get("truncated_rows", 0)
+    silent = steps["format"]["reasons"].get("zero_loss", {}).get("rows", 0)
+    return [
+        _over("Truncated rows", cut / rows, limits.truncated_share, "warn", f"{cut:,} rows are longer than the context and were cut."),
+        _gate(
+            "Rows that train nothing",
+            f"{silent:,} rows",
+            "0 rows",
+            "warn" if silent else "pass",
+            "Rows without a trained token were dropped.",
+        ),
+    ]
+
+
+def _truth_gates(numbers: dict[str, Any]) -> list[dict[str, Any]]:
+    if "truth" not in numbers:
+        return []
+    kinds = numbers["truth"]["defects"].values()
+    planted, found = sum(kind["planted"] for kind in kinds), sum(kind["found"] for kind in kinds)
+    lost = len(numbers["truth"]["clean_rows_dropped"])
+    return [
+        _gate(
+            "Planted defects",
+            f"{found:,} of {planted:,} found",
+            "all",
+            "pass" if found == planted else "warn",
+            "Counted against the truth file.",
+        ),
+        _gate("Clean rows dropped", f"{lost:,} rows", "0 rows", "warn" if lost else "pass", "Rows that nobody planted a defect in."),
+    ]

@@ -1,0 +1,297 @@
+"""Loads the base and the adapter, and asks them: losses of given tokens, and greedy continuations. Memory is bounded by a token budget."""
+
+import gc
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+
+from curate.record import InputError
+
+# Set before any Hugging Face library is imported. Nothing is reported to anybody.
+QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+UNBOUNDED = 1 << 20  # tokens, for a model that states no limit
+LOGIT_ROWS = 256  # positions whose logits are held in float32 at once: 150 MiB at a vocabulary of 150 000
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to be asked. `limit` is the most tokens it can see, `stops` the tokens that end an answer."""
+
+    model: Any
+    tokenizer: Any
+    limit: int
+    stops: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A continuation without special tokens; `cut` if no end token came within the limit."""
+
+    text: str
+    cut: bool
+
+
+def load_base(folder: Path, quantize: Literal["none", "nf4"], precision: Literal["auto", "fp32", "bf16"]) -> Loaded:
+    """The base that the stage before wrote (`data/base`): from `model/` there, else from the name and revision in base.json.
+
+    Raises InputError if the folder is missing or the model cannot be loaded.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    about = describe(folder)
+    import torch
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    local = (folder / "model" / "config.json").is_file()
+    source = str(folder / "model") if local else str(about.get("source") or about["name"])
+    bf16 = precision == "bf16" or (precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported())
+    options: dict[str, Any] = {"dtype": torch.bfloat16 if bf16 else torch.float32, "attn_implementation": "sdpa"}
+    if not local and about.get("revision"):
+        options["revision"] = about["revision"]
+    if quantize == "nf4":
+        options["quantization_config"] = _nf4(options["dtype"])
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, **options)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
+    except Exception as error:  # hub, disk, config and weight formats each raise their own kind
+        raise InputError(f"{folder}: the base model cannot be loaded from {source}: {_short(error)} Run base again.") from error
+    return _ready(model, tokenizer)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """base.json of a base folder. Raises InputError if it is missing or not what base writes."""
+    path = folder / "base.json"
+    try:
+        about = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file. Run base first (`dvc repro` does).") from None
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{path}: not valid JSON ({error}). Run base again.") from None
+    if not isinstance(about, dict) or not isinstance(about.get("name"), str):
+        raise InputError(f"{path}: has no 'name'. Run base again.")
+    return about
+
+
+def trained_as(adapter: Path, base: Path) -> dict[str, Any]:
+    """provenance.json of an adapter, empty if it has none. Raises InputError if it names another base than the one in `base`."""
+    path = adapter / "provenance.json"
+    if not path.is_file():
+        return {}
+    try:
+        story = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{path}: not valid JSON ({error}). Run train again.") from None
+    about, trained = describe(base), story.get("base") or {}
+    for key in ("name", "revision"):
+        if trained.get(key) is not None and trained[key] != about.get(key):
+            raise InputError(
+                f"{adapter}: was trained on the base with {key} {trained[key]}, but {base} holds {about.get(key)}. Run train again."
+            )
+    return dict(story)
+
+
+def _nf4(dtype: Any) -> Any:
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"evaluate.quantize = nf4 needs bitsandbytes, which cannot be loaded ({error}). Install it, or set none."
+        ) from error
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
+
+
+def _ready(model: Any, tokenizer: Any) -> Loaded:
+    """Evaluation mode, on the accelerator where there is one, and plain greedy decoding whatever the model's own defaults are."""
+    import torch
+    from transformers import GenerationConfig
+
+    if torch.cuda.is_available() and not getattr(model, "is_loaded_in_4bit", False):
+        model = model.to("cuda")
+    model.eval()
+    stops = {tokenizer.eos_token_id, *_as_list(getattr(model.generation_config, "eos_token_id", None))} - {None}
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    model.generation_config = GenerationConfig(
+        do_sample=False, num_beams=1, use_cache=True, eos_token_id=sorted(stops) or None, pad_token_id=0 if pad is None else pad
+    )
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or UNBOUNDED
+    return Loaded(model, tokenizer, min(int(limit), UNBOUNDED), tuple(sorted(stops)))
+
+
+def _as_list(value: int | list[int] | None) -> list[int]:
+    return [] if value is None else [value] if isinstance(value, int) else list(value)
+
+
+def with_stops(loaded: Loaded, stops: Sequence[int]) -> Loaded:
+    """The same model, ending its answers at these tokens too (the end token of the chat template need not be the tokenizer's)."""
+    every = tuple(sorted({*loaded.stops, *stops}))
+    loaded.model.generation_config.eos_token_id = list(every) or None
+    return Loaded(loaded.model, loaded.tokenizer, loaded.limit, every)
+
+
+def with_adapter(base: Loaded, folder: Path) -> Loaded:
+    """The tuned model: the base with the adapter in `folder` (PEFT files), or the whole model there after full fine-tuning.
+
+    `base` is changed in memory and must not be asked as the base any more. Raises InputError if the folder is missing, holds neither,
+    or was made for another base.
+    """
+    config = folder / "adapter_config.json"
+    if not config.is_file():
+        if (folder / "config.json").is_file():
+            return _full_model(base, folder)
+        raise InputError(f"{folder}: no adapter here (adapter_config.json is missing). Run train first (`dvc repro` does).")
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise InputError(f"{folder}: adapter_model.safetensors is missing. Run train again.")
+    from peft import PeftModel
+
+    try:
+        model = PeftModel.from_pretrained(base.model, str(folder), is_trainable=False)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder}: the adapter does not fit this base model: {_short(error)} It was trained on another base; run train again."
+        ) from error
+    _check_all_loaded(model, folder)
+    model.eval()
+    model.generation_config = base.model.generation_config
+    return Loaded(model, base.tokenizer, base.limit, base.stops)
+
+
+def _check_all_loaded(model: Any, folder: Path) -> None:
+    """PEFT only warns when tensors of the file find no place, or places find no tensor: then the adapter is not the one trained."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(str(folder / "adapter_model.safetensors"), "pt") as file:
+        stored = {_plain(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    expected = {_plain(name) for name in get_peft_model_state_dict(model)}
+    if stored != expected:
+        odd = sorted(stored ^ expected)
+        raise InputError(
+            f"{folder}: the adapter does not fit this base model: {len(odd)} tensors have no counterpart, the first is {odd[0]}. "
+            "It was trained on another base; run train again."
+        )
+
+
+def _plain(name: str) -> str:
+    """A tensor's name without PEFT's adapter name and wrappers, which differ between versions of its file format."""
+    return re.sub(r"\.(default|base_layer|modules_to_save|original_module)(?=\.|$)", "", name)
+
+
+def _full_model(base: Loaded, folder: Path) -> Loaded:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=base.model.dtype, use_safetensors=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"{folder}: the tuned model cannot be loaded: {_short(error)} Run train again.") from error
+    if model.config.vocab_size != base.model.config.vocab_size:
+        raise InputError(f"{folder}: has {model.config.vocab_size} token rows, the base {base.model.config.vocab_size}. Run train again.")
+    return with_stops(_ready(model, base.tokenizer), base.stops)
+
+
+def _short(error: Exception) -> str:
+    """The first lines of a library's message: theirs can run to pages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:3])[:400] or type(error).__name__
+    return text if text.endswith(".") else text + "."
+
+
+def token_losses(loaded: Loaded, rows: Sequence[Sequence[int]], budget: int, tick: Callable[[int], None]) -> list[np.ndarray]:
+    """For each row of token ids the negative log-probability (nats) of every token given those before; NaN for the first."""
+    import torch
+
+    found: list[np.ndarray] = [np.empty(0)] * len(rows)
+    for at in batches_by_length([len(row) for row in rows], budget):
+        width = max(len(rows[place]) for place in at)
+        ids = torch.zeros((len(at), width), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for line, place in enumerate(at):  # padding on the right: no token sees what stands after it
+            ids[line, : len(rows[place])] = torch.tensor(rows[place], dtype=torch.long)
+            mask[line, : len(rows[place])] = 1
+        with torch.inference_mode():
+            ids, mask = ids.to(loaded.model.device), mask.to(loaded.model.device)
+            logits = loaded.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            for line, place in enumerate(at):
+                found[place] = _row_losses(logits[line], ids[line], len(rows[place]))
+            del logits
+        tick(len(at))
+    return found
+
+
+def _row_losses(logits: Any, ids: Any, length: int) -> np.ndarray:
+    import torch
+
+    losses = [np.full(1, np.nan)]
+    for start in range(0, length - 1, LOGIT_ROWS):
+        stop = min(start + LOGIT_ROWS, length - 1)
+        block = torch.nn.functional.cross_entropy(logits[start:stop].float(), ids[start + 1 : stop + 1], reduction="none")
+        losses.append(block.double().cpu().numpy())
+    return np.concatenate(losses)
+
+
+def generate(loaded: Loaded, prompts: Sequence[Sequence[int]], most: int, budget: int, tick: Callable[[int], None]) -> list[Generated]:
+    """Greedy continuations of at most `most` tokens, in the order of `prompts`; each stops at an end token or at the model's limit."""
+    import torch
+
+    pad = loaded.model.generation_config.pad_token_id
+    room = [min(most, loaded.limit - len(prompt)) for prompt in prompts]
+    found: list[Generated] = [Generated("", True)] * len(prompts)
+    for allowed in sorted({each for each in room if each > 0}):
+        same = [place for place in range(len(prompts)) if room[place] == allowed]
+        for group in batches_by_length([len(prompts[place]) + allowed for place in same], budget):
+            at = [same[place] for place in group]
+            width = max(len(prompts[place]) for place in at)
+            ids = torch.full((len(at), width), pad, dtype=torch.long)
+            mask = torch.zeros_like(ids)
+            for line, place in enumerate(at):  # padding on the left: the continuation follows the prompt's last token
+                ids[line, width - len(prompts[place]) :] = torch.tensor(prompts[place], dtype=torch.long)
+                mask[line, width - len(prompts[place]) :] = 1
+            with torch.inference_mode():
+                whole = loaded.model.generate(
+                    input_ids=ids.to(loaded.model.device), attention_mask=mask.to(loaded.model.device), max_new_tokens=allowed
+                )
+            for place, new in zip(at, whole[:, width:].tolist(), strict=True):
+                found[place] = _decoded(loaded, new)
+            tick(len(at))
+    return found
+
+
+def _decoded(loaded: Loaded, new: list[int]) -> Generated:
+    end = next((at for at, token in enumerate(new) if token in loaded.stops), None)
+    text = loaded.tokenizer.decode(new[:end], skip_special_tokens=True)
+    return Generated(text.strip(), end is None)
+
+
+def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Positions in batches of like length, longest first, each at most `budget` tokens with its padding (or one row).
+
+    >>> list(batches_by_length([3, 9, 4, 4], 9))
+    [[1], [2, 3], [0]]
+    """
+    batch: list[int] = []
+    for at in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(at)
+    if batch:
+        yield batch
+
+
+def forget(loaded: Loaded) -> None:
+    """Give back what the accelerator still holds of finished work."""
+    import torch
+
+    gc.collect()
+    if loaded.model.device.type == "cuda":
+        torch.cuda.empty_cache()

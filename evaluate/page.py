@@ -1,0 +1,267 @@
+"""The evaluation as one offline HTML page: verdict first. No script, nothing loaded from elsewhere, every text of the data escaped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import polars as pl
+from markupsafe import Markup
+
+from evaluate.holdout import Item
+from evaluate.metrics import FEW, paired
+from evaluate.verdict import FEWEST
+
+TEMPLATES = Path(__file__).resolve().parent
+TITLES = {"base": "Base", "few_shot": "Few-shot base", "tuned": "Tuned"}
+WORST, BEST = 12, 4  # items shown side by side: most by which the loss rose, then some by which it fell
+CHARACTERS = 1500  # of a text that is shown; more is cut with a note
+MEASURES = (
+    ("loss", "Loss, mean over items (nats a token)", False),
+    ("prompt_gain", "Gain from the own prompt (nats a token)", False),
+    ("exact_match", "Exact match", True),
+    ("label_accuracy", "Label accuracy", True),
+    ("token_f1", "Token F1", False),
+)
+NOT_KNOWN = "–"
+
+
+@dataclass(frozen=True)
+class Point:
+    """An estimate with its interval, to be drawn on a common scale."""
+
+    title: str
+    value: float
+    low: float
+    high: float
+
+
+def render(figures: dict[str, Any], scores: pl.DataFrame, items: Sequence[Item]) -> str:
+    """The page. `figures` as evaluation.json holds them, `scores` as items.parquet does."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    systems = [{"key": key, "title": TITLES[key]} for key in figures["systems"]]
+    bars = _bars(figures)
+    tables = _slice_tables(figures["slices"])
+    return environment.get_template("page.html.jinja").render(
+        figures=figures,
+        verdict_class=figures["verdict"].replace(" ", "-"),
+        systems=systems,
+        measures=_measures(figures),
+        main_points=_main_points(figures),
+        forest=forest,
+        spark=spark,
+        bars=bars,
+        bars_height=(bars[-1]["y"] + 26) if bars else 0,
+        slice_tables=tables,
+        few=FEW,
+        fewest=FEWEST,
+        samples=_samples(scores, items),
+    )
+
+
+def _main_points(figures: dict[str, Any]) -> list[Point]:
+    found = []
+    for other, comparison in figures["tuned_against"].items():
+        found.append(_point(f"Loss, {TITLES[other].lower()} − tuned", comparison["loss"]))
+        if comparison["control"] is not None:
+            found.append(_point("Control: prompt gain, tuned − base", comparison["control"]))
+    return [point for point in found if point is not None]
+
+
+def _point(title: str, interval: dict[str, Any]) -> Point | None:
+    if None in (interval["value"], interval["low"], interval["high"]):
+        return None
+    return Point(title, interval["value"], interval["low"], interval["high"])
+
+
+def _measures(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    against = figures["tuned_against"]["base"]
+    differences = {
+        "loss": _cell(against["loss"], False, f", p = {_text(against['loss_p'], '{:.4g}')}"),
+        "prompt_gain": _cell(against["control"], False),
+        "exact_match": _mcnemar(against["exact_match"]),
+        "label_accuracy": _mcnemar(against["label_accuracy"]),
+        "token_f1": _cell(against["token_f1"], False),
+    }
+    for key, title, share in MEASURES:
+        cells = [_cell(system[key], share) for system in figures["systems"].values()]
+        rows.append({"title": title, "cells": [*cells, differences[key]]})
+    plain = [
+        ("loss_per_token", "Loss, mean over tokens", "{:.4f}"),
+        ("perplexity", "Perplexity", "{:,.2f}"),
+        ("mean_shots", "Examples shown", "{:.1f}"),
+    ]
+    for key, title, layout in plain:
+        cells = [{"value": _text(system[key], layout), "note": ""} for system in figures["systems"].values()]
+        rows.append({"title": title, "cells": [*cells, {"value": "", "note": ""}]})
+    cut = [{"value": f"{system['cut']} of {system['generated']}", "note": ""} for system in figures["systems"].values()]
+    rows.append({"title": "Answers without an end within the limit", "cells": [*cut, {"value": "", "note": ""}]})
+    return rows
+
+
+def _cell(interval: dict[str, Any] | None, share: bool, more: str = "") -> dict[str, str]:
+    if interval is None or interval["value"] is None:
+        return {"value": NOT_KNOWN, "note": ""}
+    layout = "{:.1%}" if share else "{:.4f}"
+    note = f"{_text(interval['low'], layout)} to {_text(interval['high'], layout)}, n = {interval['n']:,}{more}"
+    return {"value": _text(interval["value"], layout), "note": note}
+
+
+def _mcnemar(match: dict[str, Any]) -> dict[str, str]:
+    if not match["n"]:
+        return {"value": NOT_KNOWN, "note": ""}
+    return {"value": f"+{match['gained']} −{match['lost']}", "note": f"of {match['n']:,}, p = {_text(match['p'], '{:.4g}')}"}
+
+
+def _text(value: float | None, layout: str = "{:.4f}") -> str:
+    return NOT_KNOWN if value is None else layout.format(value)
+
+
+def _bars(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """Bars of shares by system, 120 to 540 on the x axis for 0 to 1."""
+    found: list[dict[str, Any]] = []
+    y = 0
+    for key, title, _ in MEASURES[2:]:
+        first = True
+        for name, system in figures["systems"].items():
+            measured = system[key]
+            if None in (measured["value"], measured["low"], measured["high"]):
+                continue
+            y += 30 if first else 0
+            ends = {side: 120 + 420 * min(max(measured[side], 0.0), 1.0) for side in ("value", "low", "high")}
+            found.append(
+                {
+                    "heading": title if first else "",
+                    "title": TITLES[name],
+                    "system": name,
+                    "y": y,
+                    "width": round(ends["value"] - 120, 1),
+                    "low": round(ends["low"], 1),
+                    "high": round(ends["high"], 1),
+                    "text": f"{measured['value']:.1%}" if key != "token_f1" else f"{measured['value']:.3f}",
+                }
+            )
+            first = False
+            y += 24
+    return found
+
+
+def _slice_tables(slices: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    finite = [abs(each["difference"][side] or 0.0) for each in slices for side in ("value", "low", "high")]
+    reach = max(finite, default=0.0) or 1.0
+    return [
+        {"by": by, "rows": [_slice_row(each, reach) for each in slices if each["by"] == by]}
+        for by in ("label", "source")
+        if any(each["by"] == by for each in slices)
+    ]
+
+
+def _slice_row(each: dict[str, Any], reach: float) -> dict[str, Any]:
+    difference = each["difference"]
+    point = _point(each["name"], difference)
+    return {
+        "name": each["name"],
+        "n": each["n"],
+        "few": each["few"],
+        "base": _text(each["loss_base"]),
+        "tuned": _text(each["loss_tuned"]),
+        "difference": _text(difference["value"], "{:+.4f}"),
+        "interval": f"{_text(difference['low'])} to {_text(difference['high'])}" if point else "",
+        "point": (point, reach),
+        "p": _text(each["p_holm"], "{:.3g}"),
+        "exact_base": _cell(each["exact_base"], True)["value"],
+        "exact_tuned": _cell(each["exact_tuned"], True)["value"],
+    }
+
+
+def forest(points: Sequence[Point], width: int) -> Markup:
+    """An SVG of points with intervals around a line at zero. Only numbers and our own titles go in, and both are escaped."""
+    reach = max((abs(end) for point in points for end in (point.low, point.high)), default=1.0) or 1.0
+    left, span, height = 250, width - 250 - 90, 30 * len(points) + 10
+
+    def place(value: float) -> float:
+        return round(left + span * (value + reach) / (2 * reach), 1)
+
+    drawn = [Markup('<line class="zero" x1="{0}" x2="{0}" y1="0" y2="{1}"/>').format(place(0), height)]
+    for at, point in enumerate(points):
+        y = 30 * at + 20
+        drawn.append(Markup('<text x="0" y="{}">{}</text>').format(y + 4, point.title))
+        drawn.append(Markup('<line class="whisker" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(place(point.low), place(point.high), y=y))
+        drawn.append(Markup('<circle class="dot" cx="{}" cy="{}" r="5"/>').format(place(point.value), y))
+        drawn.append(Markup('<text x="{}" y="{}">{}</text>').format(left + span + 15, y + 4, f"{point.value:+.4f}"))
+    label = "; ".join(f"{point.title}: {point.value:.4f}, 95 % interval {point.low:.4f} to {point.high:.4f}" for point in points)
+    return Markup('<svg width="{w}" height="{h}" viewBox="0 0 {w} {h}" role="img" aria-label="{label}">{inner}</svg>').format(
+        w=width, h=height, label=label, inner=Markup("").join(drawn)
+    )
+
+
+def spark(drawing: tuple[Point | None, float]) -> Markup:
+    """One point with its interval, 120 wide; the numbers stand beside it in the table."""
+    point, reach = drawing
+    if point is None:
+        return Markup("")
+
+    def place(value: float) -> float:
+        return round(60 + 58 * value / reach, 1)
+
+    return Markup(
+        '<svg width="120" height="16" viewBox="0 0 120 16" aria-hidden="true"><line class="zero" x1="60" x2="60" y1="0" y2="16"/>'
+        '<line class="whisker" x1="{}" x2="{}" y1="8" y2="8"/><circle class="dot" cx="{}" cy="8" r="3.5"/></svg>'
+    ).format(place(point.low), place(point.high), place(point.value))
+
+
+def _samples(scores: pl.DataFrame, items: Sequence[Item]) -> list[dict[str, Any]]:
+    """Items with answers, side by side: those whose loss rose most first, then some whose loss fell most."""
+    pairs = paired(scores, "base").filter(pl.col("output").is_not_null())
+    ranked = pairs.with_columns((pl.col("loss") - pl.col("loss_other")).alias("rise")).sort(["rise", "item"], descending=[True, False])
+    order = ranked["item"].to_list()
+    worst, best = order[:WORST], order[WORST:][::-1][:BEST]
+    by_system = {(row["item"], row["system"]): row for row in scores.filter(pl.col("item").is_in([*worst, *best])).iter_rows(named=True)}
+    headings = {worst[0]: "Loss rose most, or fell least"} if worst else {}
+    if best:
+        headings[best[0]] = "Loss fell most"
+    return [_sample(items[item], by_system, item, headings.get(item, "")) for item in (*worst, *best)]
+
+
+def _sample(item: Item, by_system: dict[tuple[int, str], dict[str, Any]], at: int, heading: str) -> dict[str, Any]:
+    sides = []
+    for name, title in TITLES.items():
+        row = by_system.get((at, name))
+        if row is not None and row["output"] is not None:
+            sides.append({"title": title, "text": _short(row["output"]), "exact": row["exact_match"], "cut": row["cut"]})
+    return {
+        "heading": heading,
+        "id": item.id,
+        "source": item.source,
+        "line": item.line,
+        "label": item.label,
+        "prompt": _short(item.prompt, from_end=True),
+        "answer": _short(item.answer),
+        "base_loss": f"{by_system[at, 'base']['loss']:.3f}",
+        "tuned_loss": f"{by_system[at, 'tuned']['loss']:.3f}",
+        "sides": sides,
+    }
+
+
+def _short(text: str, from_end: bool = False) -> str:
+    """At most `CHARACTERS` characters; of a prompt the end, which is where the question stands."""
+    over = len(text) - CHARACTERS
+    if over <= 0:
+        return text
+    return f"[… {over:,} more] {text[-CHARACTERS:]}" if from_end else f"{text[:CHARACTERS]} [… {over:,} more]"
+
+
+def visible(value: Any) -> Any:
+    """Text with control and direction characters made visible; anything else as it is. Applied to all that goes into the page."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(char if char.isprintable() or char in "\n\t" or char.isspace() else "\N{REPLACEMENT CHARACTER}" for char in value)

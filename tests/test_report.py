@@ -1,0 +1,207 @@
+"""The report: numbers that add up, samples that show the evidence, and no text of the data that could act."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+import pytest
+
+from curate import dedup_exact, record, report, stage
+from curate.reporting import charts, gates, gather, truth
+from tests.helpers import ROOT, chat, frame, write_input
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "</table></div>",
+    "{{ 7*7 }}",
+    '=HYPERLINK("https://x.example","y")',
+    "{% raw %}",
+    '"><img src=x onerror=alert(1)>',
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of ingest (one row quarantined), clean (off) and dedup_exact on rows full of hostile text."""
+    root = tmp_path_factory.mktemp("data")
+    rows = [
+        chat(f"Question {at}: {text}", f"Answer {at}: {text}", label=text, source=f"f{text[:9]}.csv".replace("/", "_"))
+        for at, text in enumerate(HOSTILE)
+    ]
+    again = [chat(row["messages"][0]["content"].upper(), row["messages"][1]["content"], source="again.csv") for row in rows]
+    everything = frame([*rows, *again])
+    write_input(everything, root / "ingest")
+    bad = pl.DataFrame(
+        [{"id": "", "source": "<b>.jsonl", "line": 3, "reason": "invalid_json", "detail": "cut & gone", "evidence": "{}"}],
+        schema=record.DROPPED,
+    )
+    _finish(root / "ingest", bad, everything.height)
+    write_input(everything, root / "clean")
+    _finish(root / "clean", record.empty(record.DROPPED), everything.height)
+    stage.run(dedup_exact.STAGE, root / "clean", root / "dedup_exact", dedup_exact.Params(enabled=True))
+    return root
+
+
+def _finish(folder: Path, dropped: pl.DataFrame, kept: int) -> None:
+    dropped.write_parquet(folder / "dropped.parquet")
+    reasons = dict(dropped.group_by("reason").len().rows())
+    metrics = {"rows_in": kept + dropped.height, "kept": kept, "added": 0, "dropped": dropped.height, "reasons": reasons, "counts": {}}
+    (folder / "metrics.json").write_bytes(orjson.dumps(metrics))
+
+
+@pytest.fixture(scope="module")
+def written(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("reports")
+    stage.command("report", "curate.report", report.Params, report.build, ("data",), [str(data), str(out), *_options()], all_sections=True)
+    return out
+
+
+def _options() -> list[str]:
+    return ["--params", str(ROOT / "params.yaml"), "-S", "report.truth=null"]
+
+
+def test_numbers_add_up(written: Path) -> None:
+    numbers = orjson.loads((written / "curation.json").read_bytes())
+    assert numbers["rows"] == {"raw": 13, "final": 6}
+    steps = {step["stage"]: step for step in numbers["waterfall"]}
+    assert steps["ingest"]["reasons"]["invalid_json"] == {"rows": 1, "sources": {"<b>.jsonl": 1}}
+    assert steps["dedup_exact"]["dropped"] == 6
+    assert sum(source["rows"] for source in numbers["sources"]) == 13
+    assert sum(source["kept"] for source in numbers["sources"]) == 6
+    accounted = next(gate for gate in numbers["gates"] if gate["name"] == "Every row accounted for")
+    assert accounted["state"] == "pass"
+
+
+def test_a_row_that_vanished_fails_the_gate(data: Path, written: Path) -> None:
+    numbers = orjson.loads((written / "curation.json").read_bytes())
+    numbers["rows"]["final"] -= 1
+    limits = gates.Limits(
+        lost_share=1.0, lost_share_source=1.0, duplicate_share=1.0, truncated_share=1.0, synthetic_share=1.0, label_rows=0
+    )
+    found = gates.check(numbers, limits)
+    assert gates.verdict(found)["state"] == "fail"
+
+
+def test_nothing_of_the_data_is_active(written: Path) -> None:
+    page = (written / "curation.html").read_text()
+    assert "<script" not in page
+    assert "onerror=alert" not in re.sub(r"&[a-z#0-9]+;", "", re.sub(r">[^<]*<", "><", page)), "only as text, never in a tag"
+    assert "&lt;script&gt;" in page, "the sample is shown"
+    assert "{{ 7*7 }}" in page and "Question 2: 49" not in page
+    assert page.count("<table>") == page.count("</table>"), "a cell cannot close the table"
+    assert page.count("<div") == page.count("</div>")
+    assert "default-src 'none'" in page
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page), "the page loads nothing"
+
+
+def test_evidence_stands_beside_the_row(written: Path) -> None:
+    page = (written / "curation.html").read_text()
+    assert "dedup_exact: exact_duplicate" in page
+    assert "<del>" in page and "<ins>" in page
+
+
+def test_the_json_holds_no_text_of_a_row(written: Path) -> None:
+    assert b"Question 0" not in (written / "curation.json").read_bytes()
+
+
+def test_same_data_same_bytes(data: Path, written: Path, tmp_path: Path) -> None:
+    stage.command(
+        "report", "curate.report", report.Params, report.build, ("data",), [str(data), str(tmp_path), *_options()], all_sections=True
+    )
+    for name in ("curation.html", "curation.json"):
+        assert (tmp_path / name).read_bytes() == (written / name).read_bytes()
+
+
+def test_an_empty_data_folder_is_a_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        stage.command(
+            "report",
+            "curate.report",
+            report.Params,
+            report.build,
+            ("data",),
+            [str(tmp_path), str(tmp_path), *_options()],
+            all_sections=True,
+        )
+    assert stopped.value.code == 2
+    assert "Run the pipeline first" in capsys.readouterr().err
+    assert not (tmp_path / "curation.html").exists()
+
+
+def test_bars_show_every_value_and_escape_labels() -> None:
+    picture = charts.bars("t", [charts.Bar("<i>", (("kept", 3, "3 rows"), ("dropped", 1, "1 row")), "3")])
+    assert "&lt;i&gt;" in picture and "<i>" not in picture
+    widths = [float(width) for width in re.findall(r'<rect[^>]*width="([\d.]+)"', picture)]
+    assert widths[0] == pytest.approx(3 * widths[1], rel=0.01)
+
+
+def test_diff_marks_only_what_differs() -> None:
+    left, right = charts.diff("the hub is red now", "the hub was red <now>")
+    assert left == "the hub <del>is</del> red <del>now</del>"
+    assert right == "the hub <ins>was</ins> red <ins>&lt;now&gt;</ins>"
+
+
+@pytest.fixture
+def scored_stages(tmp_path: Path) -> dict[str, gather.Stage]:
+    """One exact duplicate found, one clean row lost at clean, one personal value left standing."""
+    rows = frame([chat("mail me at anna@example.com", "done")])
+    write_input(rows, tmp_path / "scrub")
+    write_input(rows, tmp_path / "ingest")
+    drops: dict[str, list[tuple[str, int, str, dict[str, Any]]]] = {
+        "ingest": [],
+        "clean": [("clean.csv", 7, "too_short", {})],
+        "dedup_exact": [("planted.csv", 2, "exact_duplicate", {"kept_source": "a.csv", "kept_line": 2})],
+        "scrub": [],
+    }
+    return {
+        name: gather.Stage(name, tmp_path / name, {"rows_in": 5, "kept": 5, "dropped": 0}, _dropped(rows)) for name, rows in drops.items()
+    }
+
+
+def _dropped(rows: list[tuple[str, int, str, dict[str, Any]]]) -> pl.DataFrame:
+    made = [
+        {"id": "x", "source": source, "line": line, "reason": reason, "detail": "", "evidence": orjson.dumps(proof).decode()}
+        for source, line, reason, proof in rows
+    ]
+    return pl.DataFrame(made, schema=record.DROPPED)
+
+
+def test_truth_counts_found_missed_and_clean_rows_lost(scored_stages: dict[str, gather.Stage], tmp_path: Path) -> None:
+    planted = [
+        {
+            "source": "planted.csv",
+            "line": 2,
+            "defect": "exact_duplicate",
+            "variant": "case",
+            "stage": "dedup_exact",
+            "reason": "exact_duplicate",
+            "of": "a.csv:2",
+            "jaccard": 1.0,
+        },
+        {"source": "planted.csv", "line": 9, "defect": "refusal", "variant": "x", "stage": "clean", "reason": "refusal"},
+        {
+            "source": "t.jsonl",
+            "line": 1,
+            "defect": "personal",
+            "variant": "x",
+            "stage": None,
+            "reason": None,
+            "values": {"E": ["anna@example.com"]},
+        },
+    ]
+    path = tmp_path / "truth.jsonl"
+    path.write_bytes(b"\n".join(orjson.dumps(row) for row in planted))
+    scored = truth.score(path, scored_stages, 0.8)
+    assert {defect: (kind["planted"], kind["found"]) for defect, kind in scored["defects"].items()} == {
+        "exact_duplicate": (1, 1), "refusal": (1, 0), "personal": (1, 0),
+    }  # fmt: skip
+    assert scored["defects"]["refusal"]["missed"] == ["planted.csv:9 (x)"]
+    assert scored["clean_rows_dropped"] == ["clean.csv:7 (too_short)"]
+
+
+def test_a_broken_truth_file_is_a_clear_error(scored_stages: dict[str, gather.Stage], tmp_path: Path) -> None:
+    (tmp_path / "truth.jsonl").write_text("{")
+    with pytest.raises(record.InputError, match="truth"):
+        truth.score(tmp_path / "truth.jsonl", scored_stages, 0.8)

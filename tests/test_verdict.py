@@ -1,0 +1,145 @@
+"""The rule of the verdict, line by line, and that the report says it without letting the data speak HTML."""
+
+import re
+from html.parser import HTMLParser
+
+import polars as pl
+import pytest
+
+from evaluate import metrics, page
+from evaluate.holdout import Item, by_hash, partners
+from evaluate.statistics import Interval
+from evaluate.verdict import Paired, judge
+
+UP, DOWN, OPEN = Interval(0.5, 0.4, 0.6, 80), Interval(-0.5, -0.6, -0.4, 80), Interval(0.01, -0.1, 0.12, 80)
+SAME, FEWER, MORE = Paired(3, 4, 80, 1.0), Paired(1, 12, 80, 0.003), Paired(12, 1, 80, 0.003)
+
+
+@pytest.mark.parametrize(
+    ("loss", "control", "matches", "word", "says"),
+    [
+        (UP, UP, (SAME,), "better", "own prompt helps"),
+        (UP, UP, (MORE,), "better", "fell"),
+        (UP, None, (), "better", "No item has a prompt"),
+        (UP, OPEN, (SAME,), "not shown", "learned the style of the answers, and not to answer"),
+        (UP, DOWN, (MORE,), "not shown", "behind the prompts of other items"),
+        (UP, UP, (SAME, FEWER), "not shown", "12 lost, 1 gained"),
+        (UP, Interval(0.5, 0.4, 0.6, 4), (SAME,), "not shown", "only 4 items"),
+        (DOWN, UP, (MORE,), "worse", "rose"),
+        (OPEN, UP, (FEWER,), "worse", "12 lost"),
+        (OPEN, UP, (MORE,), "not shown", "holds zero"),
+        (Interval(0.5, 0.4, 0.6, 9), UP, (SAME,), "not shown", "Only 9"),
+        (Interval(0.5, 0.0, 0.6, 80), UP, (SAME,), "not shown", "holds zero"),
+    ],
+)
+def test_rule(loss, control, matches, word, says):
+    verdict = judge(loss, control, matches)
+    assert verdict.word == word
+    assert says in verdict.reason
+
+
+def item(at: int, label: str | None, source: str = "a.csv", prompt: str = "ask", answer: str = "yes") -> Item:
+    return Item(f"id{at}", source, at + 1, "chat", label, prompt, answer, (1, 2, 3, 4), (False, False, True, True), 2, 4)
+
+
+@pytest.mark.parametrize("sizes", [(5, 5, 5), (2, 1), (6, 2, 1), (1, 1, 1, 1), (9,), (3, 3), (50, 1)])
+def test_partners_are_a_derangement_that_avoids_the_own_label(sizes):
+    items = [item(at, f"label {group}") for group, size in enumerate(sizes) for at in range(100 * group, 100 * group + size)]
+    found = partners(items)
+    assert sorted(found) == list(range(len(items)))
+    assert all(at != other for at, other in enumerate(found))
+    same = sum(items[at].label == items[other].label for at, other in enumerate(found))
+    assert same == max(0, 2 * max(sizes) - len(items))  # the least there can be
+
+
+def test_partners_need_prompts():
+    assert partners([item(0, "a"), item(1, "b", prompt=""), item(2, "c")]) == [2, None, 0]
+    assert partners([item(0, "a"), item(1, "b", prompt="")]) == [None, None]
+
+
+def test_choice_by_hash_is_stable_when_rows_are_added():
+    ids = [f"row {at}" for at in range(200)]
+    chosen = {ids[at] for at in by_hash(ids, 20)}
+    more = [*ids, "one more"]
+    assert len(chosen - {more[at] for at in by_hash(more, 20)}) <= 1
+    assert by_hash(ids, None) == set(range(200))
+
+
+def test_matches_fold_and_know_labels():
+    scores = _scores([("a", "Lost_card", "lost_card "), ("b", "lost_card", "please help"), (None, "Yes, done.", "no")])
+    assert scores.filter(pl.col("system") == "tuned")["exact_match"].to_list() == [True, False, False]
+    assert scores.filter(pl.col("system") == "tuned")["label_right"].to_list() == [None, None, None]
+    labelled = _scores([("lost_card", "Lost_card", " LOST_card"), ("lost_card", "lost_card", "other")])
+    assert labelled.filter(pl.col("system") == "tuned")["label_right"].to_list() == [True, False]
+
+
+def test_token_f1():
+    assert metrics.token_f1("", "") == 1.0
+    assert metrics.token_f1("", "a") == 0.0
+    assert metrics.token_f1("12+35", "99*3") == 0.0
+    assert metrics.token_f1("a a b", "a b b") == pytest.approx(2 / 3)
+
+
+def test_slices_are_marked_and_corrected():
+    scores = _scores([("big", "yes", "yes")] * 40 + [("small", "yes", "no")] * 5)
+    found, left_out = metrics.slices(scores, seed=0, resamples=500)
+    by_name = {(each["by"], each["name"]): each for each in found}
+    assert not by_name["label", "big"]["few"] and by_name["label", "small"]["few"]
+    assert by_name["label", "big"]["n"] == 40
+    assert all(each["p_holm"] >= each["p"] for each in found)
+    assert left_out == 0
+
+
+HOSTILE = '<script>alert(1)</script></table>{{ 7*7 }}{% raw %}"><img src=x onerror=alert(2)>=cmd|" /C calc"!A0\u202e\x00'
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.seen, self.attributes, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        self.attributes += [name for name, _ in attrs]
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def _scores(rows: list[tuple[str | None, str, str]], source: str = "a.csv") -> pl.DataFrame:
+    """Scores of base and tuned; `rows` are (label, answer, what the tuned model says)."""
+    found = []
+    for system in ("base", "tuned"):
+        for at, (label, _, output) in enumerate(rows):
+            loss = (2.0 if system == "base" else 1.0) + at % 7 / 10
+            entry = {"item": at, "id": f"id{at}", "source": source, "line": at + 1, "kind": "chat", "label": label, "system": system}
+            entry |= {"asked": "x", "shots": 0, "tokens": 4, "loss_sum": 4 * loss, "loss": loss, "answer_loss": loss, "other_id": "o"}
+            entry |= {"other_loss": loss + 1, "prompt_gain": 1.0 + at % 3, "cut": False}
+            entry |= {"output": output if system == "tuned" else "?"}
+            found.append(entry)
+    return metrics.with_matches(pl.DataFrame(found, schema=metrics.SCORES), [answer for _, answer, _ in rows])
+
+
+def _page(hostile: str) -> str:
+    from evaluate.evaluate import figures_of
+
+    rows = [(hostile, hostile, hostile)] * 12
+    scores = _scores(rows, source=hostile)
+    items = [item(at, hostile, hostile, prompt=hostile, answer=hostile) for at in range(12)]
+    figures, _ = figures_of(scores, seed=0, resamples=200)
+    figures |= {"left_out": {}, "base": {"name": hostile, "revision": hostile, "kind": "hub"}, "dataset": None}
+    return page.render(metrics.tidy(figures), scores, items)
+
+
+def test_page_says_the_verdict_first_and_nothing_in_the_data_is_active():
+    html, harmless = _page(HOSTILE), _page("harmless")
+    tags, expected = Tags(), Tags()
+    tags.feed(html)
+    expected.feed(harmless)
+    assert tags.seen == expected.seen and tags.attributes == expected.attributes
+    assert not {"script", "img", "iframe", "link"} & set(tags.seen)
+    text = "".join(tags.text)
+    assert text.count("{{ 7*7 }}") >= 12 * 4  # prompt, reference and what each said of every item
+    assert "<script>alert(1)</script>" in text
+    assert text.index("Verdict: ") < text.index("All figures") < text.index("By label") < text.index("side by side")
+    assert "\x00" not in html and "\u202e" not in html and not re.search(r"""(src|href)=["']?(https?:)?//""", html)
