@@ -111,7 +111,8 @@ def _exact(rng: random.Random, tickets: list[tuple[str, int, Row]], used: Iterat
         "case": str.upper,
         "space": lambda text: "  " + text.replace(". ", ".   ").replace("\n\n", "\n \n\t") + "\n",
     }
-    rows, truth = [], []
+    rows: list[Row] = []
+    truth: Truth = []
     for variant, change in variants.items():
         for _ in range(6):
             source, line, row = tickets[next(used)]
@@ -123,7 +124,8 @@ def _exact(rng: random.Random, tickets: list[tuple[str, int, Row]], used: Iterat
 
 
 def _exact_chats(rng: random.Random, chats: list[tuple[str, int, Row]]) -> Truth:
-    rows, truth = [], []
+    rows: list[Row] = []
+    truth: Truth = []
     for source, line, row in rng.sample(chats, 6):
         rows.append(row)
         truth.append(
@@ -149,7 +151,8 @@ def _near(rng: random.Random, tickets: list[tuple[str, int, Row]], used: Iterato
         "reordered": _reordered,
         "greeting": _greeting,
     }
-    rows, truth = [], []
+    rows: list[Row] = []
+    truth: Truth = []
     for variant, change in variants.items():
         for _ in range(12):
             source, line, row = tickets[next(used)]
@@ -164,7 +167,8 @@ def _near(rng: random.Random, tickets: list[tuple[str, int, Row]], used: Iterato
 
 def _near_short(rng: random.Random, shorts: list[tuple[str, int, Row]]) -> Truth:
     """Short messages with one letter changed or a word added at the end."""
-    rows, truth = [], []
+    rows: list[Row] = []
+    truth: Truth = []
     for at, (source, line, row) in enumerate(rng.sample([each for each in shorts if len(each[2]["text"]) > 60], 16)):
         text = row["text"] + " please" if at % 2 else _typo(rng, row["text"])
         rows.append({"text": text, "intent": row["intent"]})
@@ -207,7 +211,8 @@ def _greeting(rng: random.Random, text: str) -> str:
 
 def _cut_off(rng: random.Random, tickets: list[tuple[str, int, Row]], used: Iterator[int]) -> Truth:
     """Answers that end in mid-sentence, after a word that cannot end one."""
-    rows, truth = [], []
+    rows: list[Row] = []
+    truth: Truth = []
     while len(rows) < 12:
         _, _, row = tickets[next(used)]
         words = row["answer"].split(" ")
@@ -291,7 +296,8 @@ def _repairs() -> Truth:
 
 def _conflicts(rng: random.Random, tickets: list[tuple[str, int, Row]], used: Iterator[int]) -> Truth:
     """A known question with the answer to another: reported, never dropped."""
-    rows, truth = [], []
+    rows: list[Row] = []
+    truth: Truth = []
     for _ in range(8):
         source, line, row = tickets[next(used)]
         _, _, other = tickets[next(used)]
@@ -425,7 +431,8 @@ def _leaks(rng: random.Random) -> Truth:
     for path in sorted((HERE.parent / "benchmarks").glob("*.jsonl")):
         items += [(path.name, json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     chosen = iter(rng.sample(items, 30))
-    rows, truth = [], []
+    rows: list[Row] = []
+    truth: Truth = []
     for variant, change in variants.items():
         for _ in range(6):
             name, item = next(chosen)
