@@ -1,0 +1,169 @@
+"""Lets through rows fit for training, their texts repaired; stays behind: rows without content, out of order, cut off, refused, foreign.
+
+First every text of a row is repaired (`curate/repairs.py`), then the filters look at the row in the order of `_filters`; the first one
+that objects names the reason. Ids stay those of the content as ingested. Every knob is described in docs/cleaning.md.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import polars as pl
+from pydantic import Field
+
+from curate import language, record, repairs, rules
+from curate.params import params_class
+from curate.repairs import RepairName
+from curate.stage import Outcome, Stage, drop, main
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+@params_class
+class Chars:
+    """Limits in characters; null for none."""
+
+    answer: Count | None
+    whole: Count | None
+
+
+@params_class
+class Repetition:
+    """When a text repeats itself."""
+
+    min_words: Count
+    repeated_share: Share | None
+    compressed_share: Share | None
+
+
+@params_class
+class Language:
+    """When a text is surely in another language."""
+
+    min_letters: Count
+    max_probability: Share
+    mixed: Literal["keep", "drop"]
+
+
+@params_class
+class Params:
+    """`params.yaml: clean`. A filter that is null (or false) is off."""
+
+    enabled: bool
+    repairs: tuple[RepairName, ...]
+    role_order: bool
+    empty: bool
+    too_short: Chars | None
+    too_long: Chars | None
+    no_preference: bool
+    refusal_max_words: Count | None
+    answer_copies_prompt: Annotated[float, Field(gt=0.5, le=1)] | None
+    repetition: Repetition | None
+    cut_off_min_words: Count | None
+    languages: tuple[str, ...] | None
+    language: Language
+
+    def __post_init__(self) -> None:
+        if self.languages is not None and not self.languages:
+            raise ValueError("languages is an empty list; name at least one (`[en]`), or write null to keep every language")
+        for name in ("answer", "whole"):
+            low, high = getattr(self.too_short, name, None), getattr(self.too_long, name, None)
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"too_short.{name} = {low} is above too_long.{name} = {high}; no row could pass")
+
+
+def prepare(params: Params) -> None:
+    """Checks that the model knows the languages asked for. Raises ParamsError naming the one that it does not."""
+    if params.languages is not None:
+        known = language.known_languages()
+        for name in params.languages:
+            if name not in known:
+                raise record.ParamsError(f"clean.languages: unknown language '{name}'. Known here (ISO 639): {', '.join(known)}.")
+
+
+def rows(batch: pl.DataFrame, params: Params, context: None) -> Outcome:
+    """The batch with its texts repaired, and without the rows that a filter objects to."""
+    repaired, counts = repair(batch, params)
+    seen = rules.facts(repaired)
+    left, hits = seen, list[tuple[str, rules.Hit]]()
+    for reason, find in _filters(params):
+        found = find(left)
+        hits += [(reason, hit) for hit in found]
+        left = left.filter(~pl.col("at").is_in([hit.at for hit in found])) if found else left
+    return Outcome(repaired[left["at"]], _as_dropped(repaired, hits), counts=counts)
+
+
+def repair(batch: pl.DataFrame, params: Params) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Every text repaired in the order of `repairs.REPAIRS`; `repaired_<name>` counts the rows that each one changed."""
+    flat = record.texts(batch)
+    content = flat["content"]
+    counts = {}
+    for each in repairs.REPAIRS:
+        if each.name not in params.repairs:
+            continue
+        mended = repairs.apply(content, each, skip=_rows_on_markup(flat, each.needed) if each.name == "html" else None)
+        counts[f"repaired_{each.name}"] = flat.filter(mended.ne_missing(content))["at"].n_unique() if mended is not content else 0
+        content = mended
+    if not any(counts.values()):
+        return batch, counts
+    return record.with_texts(batch, flat.with_columns(content.alias("content"))), counts
+
+
+def _rows_on_markup(flat: pl.DataFrame, needed: str) -> pl.Series:
+    """Per message: does its row, in any message, speak of markup or hold a page? Then tags are content. Looks only where tags are."""
+    tagged = flat.filter(pl.col("content").str.contains(needed).fill_null(False))["at"].unique()
+    suspects = flat.filter(pl.col("at").is_in(tagged.implode()))
+    speaking = suspects.filter(pl.col("content").str.contains(repairs.ABOUT_MARKUP).fill_null(False))["at"].unique()
+    return flat["at"].is_in(speaking.implode())
+
+
+def _filters(params: Params) -> tuple[tuple[str, Callable[[pl.DataFrame], list[rules.Hit]]], ...]:
+    """The filters that are on, as (reason, function), cheap and sure ones first."""
+    p, short, long, repeats = params, params.too_short, params.too_long, params.repetition
+    every: tuple[tuple[str, bool, Callable[[pl.DataFrame], list[rules.Hit]]], ...] = (
+        ("role_order", p.role_order, rules.role_order),
+        ("empty", p.empty, rules.empty),
+        ("too_short", short is not None, lambda seen: rules.too_short(seen, short.answer, short.whole)),  # type: ignore[union-attr]
+        ("too_long", long is not None, lambda seen: rules.too_long(seen, long.answer, long.whole)),  # type: ignore[union-attr]
+        ("no_preference", p.no_preference, rules.no_preference),
+        ("refusal", p.refusal_max_words is not None, lambda seen: rules.refusal(seen, p.refusal_max_words or 0)),
+        (
+            "answer_copies_prompt",
+            p.answer_copies_prompt is not None,
+            lambda seen: rules.answer_copies_prompt(seen, p.answer_copies_prompt or 1.0),
+        ),
+        (
+            "repetition",
+            repeats is not None,
+            lambda seen: rules.repetition(seen, repeats.min_words, repeats.repeated_share, repeats.compressed_share),  # type: ignore[union-attr]
+        ),
+        ("cut_off", p.cut_off_min_words is not None, lambda seen: rules.cut_off(seen, p.cut_off_min_words or 0)),
+        (
+            "wrong_language",
+            p.languages is not None,
+            lambda seen: rules.wrong_language(
+                seen, p.languages or (), p.language.min_letters, p.language.max_probability, p.language.mixed
+            ),
+        ),
+    )
+    return tuple((reason, find) for reason, on, find in every if on)
+
+
+def _as_dropped(batch: pl.DataFrame, hits: list[tuple[str, rules.Hit]]) -> pl.DataFrame:
+    """Dropped rows in the order of the batch."""
+    if not hits:
+        return record.empty(record.DROPPED)
+    ordered = sorted(hits, key=lambda each: each[1].at)
+    said = pl.DataFrame(
+        [(reason, hit.detail, rules.as_json(hit.evidence)) for reason, hit in ordered],
+        schema=["reason", "detail", "evidence"],
+        orient="row",
+    )
+    found = batch["id", "source", "line"][[hit.at for _, hit in ordered]]
+    return drop(pl.concat([found, said], how="horizontal"), pl.col("reason"), pl.col("detail"), pl.col("evidence"))
+
+
+STAGE = Stage("clean", Params, rows=rows, prepare=prepare)
+
+if __name__ == "__main__":
+    main(STAGE)
