@@ -6,7 +6,7 @@ Each stage declares a frozen pydantic dataclass without defaults: values live in
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
 import orjson
 import yaml
@@ -19,7 +19,6 @@ STRICT = ConfigDict(extra="forbid", strict=True)
 P = TypeVar("P")
 
 
-@dataclass_transform(frozen_default=True)
 @dataclass_transform(frozen_default=True)
 def params_class(cls: type[P]) -> type[P]:
     """Decorator for a stage's `Params`: frozen, strict types, no unknown keys."""

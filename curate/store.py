@@ -60,12 +60,13 @@ def batches(folder: Path, columns: list[str] | None = None) -> Iterator[pl.DataF
     at = 0
     for part in parts(folder):
         with pq.ParquetFile(part.path) as file:
-            for batch in file.iter_batches(GROUP_ROWS, columns=columns):
-                rows = pl.DataFrame(batch)
-                yield rows.select(
-                    pl.int_range(at, at + rows.height, dtype=pl.UInt32).alias("row"), pl.lit(part.split).alias("split"), pl.all()
-                )
-                at += rows.height
+            for group in range(file.num_row_groups):  # on its own: a batch over several would undo their limit in bytes
+                for batch in file.iter_batches(GROUP_ROWS, row_groups=[group], columns=columns):
+                    rows = pl.DataFrame(batch)
+                    yield rows.select(
+                        pl.int_range(at, at + rows.height, dtype=pl.UInt32).alias("row"), pl.lit(part.split).alias("split"), pl.all()
+                    )
+                    at += rows.height
 
 
 def read_rows(folder: Path, split: str | None = None, columns: list[str] | None = None) -> pl.DataFrame:
