@@ -68,7 +68,7 @@ def _element_row(at: int, element: bytes | None, limit: int) -> RawRow:
 
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],]|"', re.DOTALL)  # a string, a bracket, a comma, a string that has not ended yet
 _STRING_END = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_OPEN_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*(\\)$")
+SLACK = 4096  # bytes of white space around an element that its size may seem to have until it is whole
 
 
 class _Scan:
@@ -93,7 +93,7 @@ class _Scan:
             self.start = self.at = int(self.is_list)
         if not self.in_string or self._string_ends():
             yield from self._scan()
-        self.skipping = self.skipping or len(self.buffer) - self.start > self.limit
+        self.skipping = self.skipping or len(self.buffer) - self.start > self.limit + SLACK
         keep = self.at if self.skipping else self.start
         self.buffer, self.at, self.start = self.buffer[keep:], self.at - keep, 0
 
@@ -126,9 +126,10 @@ class _Scan:
         return end is not None
 
     def _pass_rest(self) -> None:
-        """All scanned, but for a backslash whose second half comes with the next chunk."""
-        escape = _OPEN_ESCAPE.search(self.buffer, self.at) if self.in_string else None
-        self.at = escape.start(1) if escape else len(self.buffer)
+        """All is scanned, but for a backslash whose second half comes with the next chunk."""
+        tail = self.buffer[self.at :]
+        backslashes = len(tail) - len(tail.rstrip(b"\\"))
+        self.at = len(self.buffer) - (backslashes % 2 if self.in_string else 0)
 
     def _element(self, end: int, between: bool = False) -> Iterator[bytes | None]:
         element = self.buffer[self.start : end].strip()
@@ -140,7 +141,8 @@ class _Scan:
 
     def rest(self) -> bytes | None:
         """What follows the last whole element; None if it is above the limit."""
-        return None if self.skipping else self.buffer[self.start :].strip()
+        element = self.buffer[self.start :].strip()
+        return None if self.skipping or len(element) > self.limit else element
 
     def cut(self) -> bool:
         """Whether the file ends inside an element of the list."""

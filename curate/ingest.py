@@ -19,8 +19,9 @@ from pydantic import Field
 
 from curate import read_raw, record
 from curate.params import params_class
-from curate.shapes import Columns, Example, Malformed, Messages, Naming, example
+from curate.shapes import Columns, Naming, example
 from curate.stage import Outcome, Stage, main, say
+from curate.turns import Malformed, Messages
 
 
 @params_class
@@ -52,33 +53,36 @@ def rows(batch: pl.DataFrame, params: Params, context: None) -> Outcome:
     label_columns, group_columns = (tuple(map(str.lower, names)) for names in (params.label_columns, params.group_columns))
     naming = Naming(label_columns, group_columns, params.label_instruction)
     mapped = {name: _columns_of(name, params) for name in batch["source"].unique()}
-    kept: list[tuple[str, int, Example]] = []
+    kept: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
     for name, line, raw, reason, detail in batch.select("source", "line", "raw", "reason", "detail").iter_rows():
         try:
             if reason is not None:
                 raise Malformed(reason, detail)
-            kept.append((name, line, example(_parsed(raw), naming, mapped[name])))
+            kept.append({"source": name, "line": line, **_record(raw, naming, mapped[name])})
         except Malformed as problem:
             dropped.append(_dropped(name, line, problem))
-    kinds = Counter(f"kind_{made.kind}" for _, _, made in kept)
-    return Outcome(_records(kept), pl.DataFrame(dropped, schema=record.DROPPED), counts=kinds)
+    columns = {name: [row[name] for row in kept] for name in record.SCHEMA}
+    nested = {name: _nested(columns[name]) for name in ("messages", "rejected")}
+    kinds = Counter(f"kind_{kind}" for kind in columns["kind"])
+    return Outcome(pl.DataFrame(columns | nested, schema=record.SCHEMA), pl.DataFrame(dropped, schema=record.DROPPED), counts=kinds)
 
 
-def _records(kept: Sequence[tuple[str, int, Example]]) -> pl.DataFrame:
-    examples = [made for _, _, made in kept]
-    columns = {
-        "id": [record.content_id(made.kind, made.messages, made.rejected, made.label) for made in examples],
-        "source": [name for name, _, _ in kept],
-        "line": [line for _, line, _ in kept],
-        "kind": [made.kind for made in examples],
-        "messages": _nested([made.messages for made in examples]),
-        "rejected": _nested([made.rejected for made in examples]),
-        "label": [made.label for made in examples],
-        "group": [made.group for made in examples],
-        "meta": [orjson.dumps(made.meta).decode() for made in examples],
-    }
-    return pl.DataFrame(columns, schema=record.SCHEMA)
+def _record(raw: bytes, naming: Naming, mapped: Columns | None) -> dict[str, Any]:
+    """A record without its place. Raises Malformed."""
+    try:
+        made = example(_parsed(raw), naming, mapped)
+        return {
+            "id": record.content_id(made.kind, made.messages, made.rejected, made.label),
+            "kind": made.kind,
+            "messages": made.messages,
+            "rejected": made.rejected,
+            "label": made.label,
+            "group": made.group,
+            "meta": orjson.dumps(made.meta).decode(),
+        }
+    except (orjson.JSONEncodeError, RecursionError):  # the writer and Python go less deep than the reader
+        raise Malformed("invalid_json", "Objects or lists are nested more than 250 deep.") from None
 
 
 def _nested(conversations: Sequence[Messages | None]) -> pl.Series:

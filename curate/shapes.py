@@ -5,7 +5,7 @@ text. docs/formats.md shows each with an example. Column names are compared with
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from curate.params import params_class
+from curate.turns import Malformed, Messages, as_json, message, turns, type_name
 
-Messages = list[dict[str, str | None]]
 Body = tuple[str, Messages, Messages | None]  # kind, messages, rejected
 
 CONVERSATIONS = ("messages", "conversations", "conversation")
@@ -37,31 +37,7 @@ MAPPED = {  # the name that a mapped column goes by here: its key in ingest.sour
     "group": "group",
 }
 CONTENT = {*CONVERSATIONS, *PROMPTS, *ANSWERS, *TEXTS, "chosen", "rejected", "instances", "context"}
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "chatgpt": "assistant",
-    "function_call": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "function_response": "tool",
-    "observation": "tool",
-}
 SAFE_NAME = re.compile(r"[A-Za-z_][\w.-]{0,39}")  # a column name that can be shown: no spaces, no @, so hardly a person's data
-
-
-class Malformed(Exception):
-    """A row that cannot become a record. `detail` is one sentence for a person and holds no text of the row."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason)
-        self.reason, self.detail = reason, detail
 
 
 @params_class
@@ -180,7 +156,7 @@ def example(row: Any, naming: Naming, mapped: Columns | None = None) -> Example:
     '7'
     """
     if not isinstance(row, dict):
-        raise Malformed("wrong_type", f"The row is {_type(row)}; expected an object with columns.")
+        raise Malformed("wrong_type", f"The row is {type_name(row)}; expected an object with columns.")
     if mapped is None:
         cells = _Cells(row, _layout(tuple(row)))
     else:
@@ -196,7 +172,7 @@ def example(row: Any, naming: Naming, mapped: Columns | None = None) -> Example:
 def _detected(cells: _Cells, naming: Naming) -> Body:
     chosen, rejected = cells.find(("chosen",)), cells.find(("rejected",))
     if chosen and rejected:
-        return _preference(cells, cells.find(PROMPTS), chosen, rejected)
+        return _preference(cells, chosen, rejected)
     conversation = cells.find(CONVERSATIONS)
     if conversation:
         return _conversation(cells, conversation)
@@ -205,11 +181,12 @@ def _detected(cells: _Cells, naming: Naming) -> Body:
         answer = cells.find(ANSWERS)
         if answer:
             return _pair(cells, prompt, answer)
-        if cells.find(("instances",)) and prompt.lower() == "instruction":
-            return _instances(cells, prompt)
+        instances = cells.find(("instances",))
+        if instances and prompt.strip().lower() == "instruction":
+            return _instances(cells, prompt, instances)
     text = cells.find(TEXTS)
-    if text:
-        return _text(cells, text, cells.stands(naming.label_columns), naming.label_instruction)
+    if text and not (text.strip().lower() == "content" and cells.stands(("role",))):  # a message on its own is no document
+        return _text(cells, text, cells.find(naming.label_columns) or cells.stands(naming.label_columns), naming.label_instruction)
     raise Malformed("missing_field", f"No known shape. Columns found: {_shown(cells.row)}. Map them with ingest.sources, or mend the row.")
 
 
@@ -230,21 +207,20 @@ def _aliased(row: dict[str, Any], mapped: Columns, naming: Naming) -> tuple[_Cel
     return _Cells(row, _Layout({**by_name, **found})), naming
 
 
-def _preference(cells: _Cells, prompt: str | None, chosen: str, rejected: str) -> Body:
-    better, worse = (_turns(cells.take(each), each, "assistant") for each in (chosen, rejected))
-    whole = all(turns[0]["role"] != "assistant" for turns in (better, worse))
-    if not whole:
-        if prompt is None:
-            raise Malformed("missing_field", f"'{chosen}' and '{rejected}' are answers without a prompt. Found: {_shown(cells.row)}.")
-        before = _turns(cells.take(prompt), prompt, "user")
-        better, worse = before + better, [dict(turn) for turn in before] + worse
-    elif prompt is not None and cells.row[prompt] in (
-        better[0]["content"],
-        next((m["content"] for m in better if m["role"] == "user"), ""),
-    ):
-        cells.take(prompt)  # the prompt's text stands in both conversations already
-    if better[0] != worse[0]:
+def _preference(cells: _Cells, chosen: str, rejected: str) -> Body:
+    """Two answers to one prompt, or two whole conversations that begin alike."""
+    better, worse = (turns(cells.take(each), each, "assistant") for each in (chosen, rejected))
+    answers = [each[0]["role"] == "assistant" for each in (better, worse)]
+    if answers[0] != answers[1]:
+        raise Malformed("wrong_type", f"One of '{chosen}' and '{rejected}' is an answer, the other a whole conversation.")
+    prompt = cells.find(PROMPTS)
+    if answers[0]:
+        asked = _asked(cells, prompt or cells.find(CONVERSATIONS))
+        better, worse = asked + better, [dict(turn) for turn in asked] + worse
+    elif better[0] != worse[0]:
         raise Malformed("wrong_type", f"'{chosen}' and '{rejected}' do not begin with the same message.")
+    elif prompt and cells.row[prompt] == next((turn["content"] for turn in better if turn["role"] == "user"), None):
+        cells.take(prompt)  # it stands in both conversations already
     _add_system(cells, better, worse)
     return "preference", better, worse
 
@@ -252,104 +228,72 @@ def _preference(cells: _Cells, prompt: str | None, chosen: str, rejected: str) -
 def _conversation(cells: _Cells, column: str) -> Body:
     value = cells.take(column)
     if not isinstance(value, list):
-        raise Malformed("wrong_type", f"'{column}' is {_type(value)}; expected a list of messages.")
-    messages = _turns(value, column, "user")
+        raise Malformed("wrong_type", f"'{column}' is {type_name(value)}; expected a list of messages.")
+    messages = turns(value, column, "user")
     _add_system(cells, messages)
     return "chat", messages, None
 
 
 def _pair(cells: _Cells, prompt: str, answer: str) -> Body:
-    asked = _turns(cells.take(prompt), prompt, "user")
-    answered = _turns(cells.take(answer), answer, "assistant")
-    extra = cells.find(BESIDE.get(prompt.lower(), ()))
-    if extra and isinstance(cells.row[extra], str) and asked[-1]["role"] == "user":
-        more = cells.take(extra)
-        if more.strip():
-            asked[-1]["content"] = f"{asked[-1]['content']}\n\n{more}"
-    messages = asked + answered
+    messages = _asked(cells, prompt) + turns(cells.take(answer), answer, "assistant")
     _add_system(cells, messages)
     return "chat", messages, None
 
 
-def _instances(cells: _Cells, prompt: str) -> Body:
+def _asked(cells: _Cells, prompt: str | None) -> Messages:
+    """The prompt's messages; what stands beside an instruction or a question follows it after a blank line."""
+    if prompt is None:
+        raise Malformed("missing_field", f"There are answers without a prompt. Columns found: {_shown(cells.row)}.")
+    asked = turns(cells.take(prompt), prompt, "user")
+    beside = cells.find(BESIDE.get(prompt.strip().lower(), ()))
+    if beside is None or asked[-1]["role"] != "user":
+        return asked
+    more = cells.take(beside)
+    if not isinstance(more, str):
+        raise Malformed("wrong_type", f"'{beside}' is {type_name(more)}; expected text.")
+    if more.strip():
+        said = asked[-1]["content"] or ""
+        asked[-1]["content"] = f"{said}\n\n{more}" if said.strip() else more
+    return asked
+
+
+def _instances(cells: _Cells, prompt: str, column: str) -> Body:
     """Self-Instruct's nested form. A row with several instances holds several examples, which one record cannot."""
-    instances = cells.take("instances")
+    instances = cells.row[column]
     if not isinstance(instances, list) or not all(isinstance(each, dict) for each in instances):
-        raise Malformed("wrong_type", f"'instances' is {_type(instances)}; expected a list of objects.")
-    if len(instances) != 1 or not isinstance(instances[0].get("output"), str):
+        raise Malformed("wrong_type", f"'{column}' is {type_name(instances)}; expected a list of objects.")
+    if len(instances) != 1 or instances[0].get("output") is None:
         raise Malformed(
-            "missing_field", f"'instances' holds {len(instances)} objects; expected one with an 'output'. Write one row for each."
+            "missing_field", f"'{column}' holds {len(instances)} objects; expected one with an 'output'. Write one row for each."
         )
+    if set(instances[0]) <= {"input", "output"}:
+        cells.take(column)  # else it stays in meta, whole, for what else it says
     columns = {name: instances[0].get(name) for name in ("input", "output")} | {"instruction": cells.take(prompt)}
-    return _pair(_Cells(columns, _layout(tuple(columns))), "instruction", "output")
+    _, messages, _ = _pair(_Cells(columns, _layout(tuple(columns))), "instruction", "output")
+    _add_system(cells, messages)
+    return "chat", messages, None
 
 
 def _text(cells: _Cells, text: str, label: str | None, instruction: str | None) -> Body:
     value = cells.take(text)
     if not isinstance(value, str):
-        raise Malformed("wrong_type", f"'{text}' is {_type(value)}; expected text.")
+        raise Malformed("wrong_type", f"'{text}' is {type_name(value)}; expected text.")
     if not value.strip():
         raise Malformed("empty", f"'{text}' is blank.")
     if label is None or label == text:
-        return "text", [_message("text", value)], None
+        return "text", [message("text", value)], None
     answer = cells.row[label]
     if isinstance(answer, list | dict):
-        raise Malformed("wrong_type", f"Label column '{label}' holds {_type(answer)}; expected text or a number.")
+        raise Malformed("wrong_type", f"Label column '{label}' holds {type_name(answer)}; expected text or a number.")
     named = _scalar(answer)
     if named is None:
         raise Malformed("missing_field", f"Label column '{label}' has no value.")
-    messages = [_message("user", value), _message("assistant", named)]
+    messages = [message("user", value), message("assistant", named)]
     if instruction is not None:
-        messages.insert(0, _message("system", instruction))
+        messages.insert(0, message("system", instruction))
     else:
         _add_system(cells, messages)
     return "chat", messages, None
-
-
-def _turns(value: Any, column: str, role: str) -> Messages:
-    """A list of messages as messages, a text as one message of `role`."""
-    if isinstance(value, str):
-        return [_message(role, value)]
-    if not isinstance(value, list):
-        raise Malformed("wrong_type", f"'{column}' is {_type(value)}; expected text or a list of messages.")
-    if not value:
-        raise Malformed("empty", f"'{column}' is an empty list.")
-    return [_turn(each, column, at) for at, each in enumerate(value)]
-
-
-def _turn(turn: Any, column: str, at: int) -> dict[str, str | None]:
-    if not isinstance(turn, dict):
-        raise Malformed("wrong_type", f"{column}[{at}] is {_type(turn)}; expected an object with role and content.")
-    said = turn.get("role", turn.get("from"))
-    if said is None:
-        raise Malformed("missing_field", f"{column}[{at}] has no role.")
-    role = ROLES.get(said.strip().lower()) if isinstance(said, str) else None
-    if role is None:
-        raise Malformed("wrong_type", f"{column}[{at}] has an unknown role; known: {', '.join(ROLES)}.")
-    name = next((name for name in ("content", "value", "text") if turn.get(name) is not None), "content")
-    rest = {key: each for key, each in turn.items() if key not in ("role", "from", name) and each is not None and each != []}
-    if said == "function_call":
-        rest["from"] = said
-    value = turn.get(name)
-    if value is None:
-        if not rest.get("tool_calls") and not rest.get("function_call"):
-            raise Malformed("missing_field", f"{column}[{at}] has no content.")
-        value = ""
-    content = value if isinstance(value, str) else _joined(value, f"{column}[{at}]")
-    return {"role": role, "content": content, "extra": _json(rest) if rest else None}
-
-
-def _joined(value: Any, where: str) -> str:
-    """The text of content parts, one after the other, as chat templates print them."""
-    if not isinstance(value, list):
-        raise Malformed("wrong_type", f"The content of {where} is {_type(value)}; expected text or a list of text parts.")
-    texts: list[str] = []
-    for at, part in enumerate(value):
-        text = part.get("text") if isinstance(part, dict) else part
-        if not isinstance(text, str):
-            raise Malformed("wrong_type", f"Content part {at} of {where} is not text; only text parts are supported.")
-        texts.append(text)
-    return "".join(texts)
 
 
 def _add_system(cells: _Cells, *conversations: Messages) -> None:
@@ -360,7 +304,7 @@ def _add_system(cells: _Cells, *conversations: Messages) -> None:
     text = cells.take(column)
     if text.strip():
         for messages in conversations:
-            messages.insert(0, _message("system", text))
+            messages.insert(0, message("system", text))
 
 
 def _add_tools(cells: _Cells, messages: Messages) -> None:
@@ -377,21 +321,18 @@ def _add_tools(cells: _Cells, messages: Messages) -> None:
     if tools in ([], {}, ""):
         return
     if not isinstance(tools, list | dict):
-        raise Malformed("wrong_type", f"'{column}' is {_type(tools)}; expected a list of tools.")
+        raise Malformed("wrong_type", f"'{column}' is {type_name(tools)}; expected a list of tools.")
     first = messages[0]
-    first["extra"] = _json({**(orjson.loads(first["extra"]) if first["extra"] else {}), "tools": tools})
+    first["extra"] = as_json({**(orjson.loads(first["extra"]) if first["extra"] else {}), "tools": tools})
 
 
-def _check_content(messages: Messages, rejected: Messages | None) -> None:
-    for message in _flat(messages, rejected):
-        if message["role"] != "system" and ((message["content"] or "").strip() or (message["extra"] and "_call" in message["extra"])):
-            return
+def _check_content(*conversations: Messages | None) -> None:
+    for messages in conversations:
+        for turn in messages or ():
+            calls = turn["extra"] is not None and "_call" in turn["extra"]  # tool_calls or function_call
+            if turn["role"] != "system" and ((turn["content"] or "").strip() or calls):
+                return
     raise Malformed("empty", "No message has any content.")
-
-
-def _flat(*conversations: Messages | None) -> Iterator[dict[str, str | None]]:
-    for conversation in conversations:
-        yield from conversation or ()
 
 
 def _pick(cells: _Cells, names: tuple[str, ...]) -> str | None:
@@ -410,19 +351,6 @@ def _scalar(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # pandas writes whole numbers as 3.0 where the column has gaps
     return str(value).strip() or None
-
-
-def _message(role: str, content: str) -> dict[str, str | None]:
-    return {"role": role, "content": content, "extra": None}
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-
-
-def _type(value: Any) -> str:
-    names = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return names.get(type(value), "null")
 
 
 def _shown(row: Mapping[str, Any]) -> str:
