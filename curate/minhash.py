@@ -22,8 +22,8 @@ import pyarrow as pa
 from curate.record import ParamsError
 
 SHINGLE = 5  # characters
-BLOCK = 1 << 22  # characters, shingles or pairs handled at once: some 100 MB of scratch memory
-CACHE = 4096  # shingles times permutations at once: fits in the processor's second-level cache
+BLOCK = 1 << 18  # characters, shingles or pairs handled at once: measured best, scratch memory of some 10 MB
+CACHE = 1024  # shingles times permutations at once: fits in the processor's second-level cache (measured best)
 EMPTY = np.uint32(0xFFFFFFFF)  # the signature of a text without shingles, as in datasketch
 PAD = "\uffff"  # a code point that is no character fills texts shorter than one shingle
 SIEVE_MISS = 1e-6  # chance that the sieve loses a pair at the threshold; banding loses 1 - recall, which is far more
@@ -41,11 +41,13 @@ def shingles(texts: pl.Series) -> pl.Series:
     filled = texts.fill_null("")
     filled = filled.to_frame("t").select(pl.when(pl.col("t") == "").then("t").otherwise(pl.col("t").str.pad_end(SHINGLE, PAD)))["t"]
     lengths = filled.str.len_chars().to_numpy().astype(np.int64)
-    made = [_shingles_of(filled[start:stop], lengths[start:stop]) for start, stop in _cuts(lengths, BLOCK)]
-    return pl.concat(made).rename(texts.name) if made else pl.Series(texts.name, [], dtype=pl.List(pl.UInt32))
+    made = [_shingles_of(filled[start:stop], lengths[start:stop]) for start, stop in cuts(lengths, BLOCK)]
+    none = np.zeros(0, dtype=np.uint32)
+    return as_lists(np.concatenate([none, *(values for values, _ in made)]), np.concatenate([none, *(sizes for _, sizes in made)]))
 
 
-def _shingles_of(texts: pl.Series, lengths: np.ndarray) -> pl.Series:
+def _shingles_of(texts: pl.Series, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The hashes of all texts, joined, and how many each text has."""
     points = np.frombuffer("".join(texts.to_list()).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
     owner = np.repeat(np.arange(len(lengths), dtype=np.uint64), lengths)
     count = max(len(points) - SHINGLE + 1, 0)
@@ -64,22 +66,35 @@ def _shingles_of(texts: pl.Series, lengths: np.ndarray) -> pl.Series:
     if len(keys):
         keys = keys[np.concatenate(([True], keys[1:] != keys[:-1]))]
     sizes = np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=len(lengths))
-    return _as_lists(keys.astype(np.uint32), sizes)
+    return keys.astype(np.uint32), sizes
 
 
-def _as_lists(values: np.ndarray, sizes: np.ndarray) -> pl.Series:
-    lists = pa.LargeListArray.from_arrays(pa.array(_starts(sizes)), pa.array(values))
+def as_lists(values: np.ndarray, sizes: np.ndarray) -> pl.Series:
+    """list[u32] from u32 values and the size of each list.
+
+    The memory is Arrow's own. Were it numpy's, freeing it would need Python's lock; polars frees from its own threads while it holds
+    that lock to pickle a frame, and a worker process would wait for itself.
+    """
+    offsets, child = _owned(starts(sizes)), _owned(values)
+    numbers = pa.Array.from_buffers(pa.uint32(), len(values), [None, child])
+    lists = pa.LargeListArray.from_buffers(pa.large_list(pa.uint32()), len(sizes), [None, offsets], children=[numbers])
     series = pl.from_arrow(lists)
     assert isinstance(series, pl.Series)
     return series
 
 
-def _starts(sizes: np.ndarray) -> np.ndarray:
+def _owned(values: np.ndarray) -> pa.Buffer:
+    buffer = pa.allocate_buffer(values.nbytes)
+    np.frombuffer(buffer, dtype=values.dtype)[:] = values
+    return buffer
+
+
+def starts(sizes: np.ndarray) -> np.ndarray:
     """[0, s0, s0 + s1, …]: one longer than `sizes`."""
     return np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
 
 
-def _cuts(sizes: np.ndarray, limit: int) -> Iterator[tuple[int, int]]:
+def cuts(sizes: np.ndarray, limit: int) -> Iterator[tuple[int, int]]:
     """Consecutive (start, stop) whose sizes add up to at most `limit`, or are one item."""
     ends = np.cumsum(sizes, dtype=np.int64)
     start = 0
@@ -108,7 +123,7 @@ class Sets:
             offsets.append(lists.offsets.to_numpy().astype(np.int64))
             values.append(lists.values.to_numpy())
         sizes = np.concatenate([np.diff(each) for each in offsets] or [np.zeros(0, dtype=np.int64)])
-        return Sets(tuple(values), tuple(offsets), _starts(np.array([len(each) - 1 for each in offsets]))[:-1], sizes)
+        return Sets(tuple(values), tuple(offsets), starts(np.array([len(each) - 1 for each in offsets]))[:-1], sizes)
 
     def take(self, at: np.ndarray) -> np.ndarray:
         """The hashes of the rows at these positions, joined."""
@@ -215,24 +230,25 @@ def band_keys(signature: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return keys
 
 
-def sieve(sketch: Sketch, a: np.ndarray, b: np.ndarray, threshold: float) -> np.ndarray:
-    """Which of the pairs (a, b) may have Jaccard >= threshold, as a mask.
+def sieve(bits: np.ndarray, sizes: np.ndarray, a: np.ndarray, b: np.ndarray, ratio: float, agreement: int) -> np.ndarray:
+    """Which of the pairs (a, b) deserve an exact check, as a mask.
 
-    Sizes alone rule many pairs out for certain. Of the others, a pair goes if so few signature bytes agree that a pair at the
-    threshold would show it less than once in a million.
+    A pair passes if its sizes allow a Jaccard similarity of `ratio` (no loss) and at least `agreement` signature bytes agree.
     """
-    sizes_a, sizes_b = sketch.sizes[a], sketch.sizes[b]
-    keep: np.ndarray = np.minimum(sizes_a, sizes_b) >= np.maximum(threshold * np.maximum(sizes_a, sizes_b) - 1e-9, 1)
-    least = _least_agreement(threshold, sketch.bits.shape[1])
+    sizes_a, sizes_b = sizes[a], sizes[b]
+    keep: np.ndarray = np.minimum(sizes_a, sizes_b) >= np.maximum(ratio * np.maximum(sizes_a, sizes_b) - 1e-9, 1)
     left = np.flatnonzero(keep)
     for start in range(0, len(left), 1 << 14):
         part = left[start : start + (1 << 14)]
-        keep[part] = np.count_nonzero(sketch.bits[a[part]] == sketch.bits[b[part]], axis=1) >= least
+        keep[part] = np.count_nonzero(bits[a[part]] == bits[b[part]], axis=1) >= agreement
     return keep
 
 
-def _least_agreement(threshold: float, permutations: int) -> int:
-    """The largest m with P(Binomial(permutations, threshold) < m) <= SIEVE_MISS."""
+def least_agreement(threshold: float, permutations: int) -> int:
+    """The agreement of signatures that a pair at the threshold misses less than once in a million (`SIEVE_MISS`).
+
+    The largest m with P(Binomial(permutations, threshold) < m) <= SIEVE_MISS. Bytes agree at least as often as signature values.
+    """
     below = 0.0
     for agreeing in range(permutations + 1):
         below += math.comb(permutations, agreeing) * threshold**agreeing * (1 - threshold) ** (permutations - agreeing)
@@ -261,13 +277,13 @@ def near_pairs(shingles: pl.Series, threshold: float, permutations: int, recall:
     Worst case: a large bucket of texts that are not connected, with one step of the sieve (some 0.1 µs) for each pair of them.
     """
     sketch = Sketch.of(shingles, bands(threshold, permutations, recall), permutations)
-    sets = Sets.of(shingles)
+    sets, agreement = Sets.of(shingles), least_agreement(threshold, permutations)
     label = np.arange(len(shingles), dtype=np.int64)
     found = []
     for band in range(sketch.keys.shape[1]):
         for a, b in _proposed(sketch, band, label):
             near = ~(sketch.keys[a, :band] == sketch.keys[b, :band]).any(axis=1)  # else an earlier band saw to it
-            near[near] = sieve(sketch, a[near], b[near], threshold)
+            near[near] = sieve(sketch.bits, sketch.sizes, a[near], b[near], threshold, agreement)
             similarity = jaccard(sets, a[near], b[near])
             alike = similarity >= threshold
             left, right = a[near][alike], b[near][alike]
@@ -291,7 +307,7 @@ def buckets(keys: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarr
     lengths = np.diff(np.append(begins, len(members)))
     shared = np.repeat(lengths > 1, lengths)
     lengths = lengths[lengths > 1]
-    begins = _starts(lengths)[:-1]
+    begins = starts(lengths)[:-1]
     return members[shared], np.repeat(begins, lengths), np.repeat(begins + lengths, lengths)
 
 
@@ -377,9 +393,9 @@ def matches(index: pl.Series, queries: pl.Series, threshold: float) -> pl.DataFr
     rare, posted = _prefix(rarity[token], np.repeat(np.arange(len(index)), items.sizes), items.sizes, items.sizes, threshold)
     order = np.argsort(rare, kind="stable")
     posted = posted[order]
-    lists = _starts(np.bincount(rare, minlength=len(known)))
+    lists = starts(np.bincount(rare, minlength=len(known)))
     found = [pl.DataFrame(schema={"query": pl.UInt32, "item": pl.UInt32, "similarity": pl.Float64})]
-    for start, stop in _cuts(asked.sizes, BLOCK):
+    for start, stop in cuts(asked.sizes, BLOCK):
         if len(known):
             query, item = _sharing(asked, np.arange(start, stop), known, rarity, lists, posted, threshold)
             small, large = np.minimum(asked.sizes[query], items.sizes[item]), np.maximum(asked.sizes[query], items.sizes[item])
@@ -400,7 +416,7 @@ def _prefix(rank: np.ndarray, owner: np.ndarray, known: np.ndarray, sizes: np.nd
     order = np.lexsort((rank, owner))
     rank, owner = rank[order], owner[order]
     length = sizes - np.ceil(threshold * sizes - 1e-9).astype(np.int64) + 1
-    place = np.arange(len(rank)) - _starts(known)[owner]
+    place = np.arange(len(rank)) - starts(known)[owner]
     chosen = place < (length - (sizes - known))[owner]
     return rank[chosen], owner[chosen]
 
@@ -416,9 +432,9 @@ def _sharing(
     rank, owner = _prefix(rarity[place[hit]], owner, np.bincount(owner, minlength=len(at)), asked.sizes[at], threshold)
     counts = lists[rank + 1] - lists[rank]
     pairs = [np.zeros(0, dtype=np.int64)]
-    for start, stop in _cuts(counts, BLOCK):
+    for start, stop in cuts(counts, BLOCK):
         part = counts[start:stop]
-        within = np.arange(part.sum()) - np.repeat(_starts(part)[:-1], part)
+        within = np.arange(part.sum()) - np.repeat(starts(part)[:-1], part)
         item = posted[np.repeat(lists[rank[start:stop]], part) + within]
         pairs.append(np.unique((np.repeat(owner[start:stop], part) << 32) | item))
     distinct = np.unique(np.concatenate(pairs))
@@ -429,7 +445,7 @@ def _jaccard_between(left: Sets, right: Sets, a: np.ndarray, b: np.ndarray) -> n
     """Exact Jaccard similarity of left[a[i]] and right[b[i]], f64. Two empty sets have 0."""
     sizes_a, sizes_b = left.sizes[a], right.sizes[b]
     shared = np.zeros(len(a), dtype=np.int64)
-    for start, stop in _cuts(sizes_a + sizes_b, BLOCK):
+    for start, stop in cuts(sizes_a + sizes_b, BLOCK):
         pair = np.arange(stop - start, dtype=np.uint64) << np.uint64(32)
         one = np.repeat(pair, sizes_a[start:stop]) | left.take(a[start:stop])
         two = np.repeat(pair, sizes_b[start:stop]) | right.take(b[start:stop])
