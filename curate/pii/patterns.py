@@ -69,9 +69,11 @@ class Phone(stock.PhoneRecognizer):  # type: ignore[misc]
                     continue
                 result = self._get_recognizer_result(match, text, region, nlp_artifacts)
                 result.score = self.STRONG if _looks_dialled(match.raw_string, region) else self.WEAK
-                known = found.get((match.start, match.end))
+                if match.raw_string.startswith("(") and ")" not in match.raw_string:
+                    result.start += 1  # the bracket belongs to the sentence
+                known = found.get((result.start, result.end))
                 if known is None or known.score < result.score:
-                    found[match.start, match.end] = result
+                    found[result.start, result.end] = result
         return list(found.values())
 
 

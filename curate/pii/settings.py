@@ -41,8 +41,8 @@ PATTERNS = (
     "MAC_ADDRESS",
     "CRYPTO",
     "URL",  # only a URL that carries a password or a token
+    "US_ITIN",  # before US_SSN, whose shape it has
     "US_SSN",
-    "US_ITIN",
     "US_PASSPORT",
     "US_DRIVER_LICENSE",
     "US_BANK_NUMBER",

@@ -1,0 +1,211 @@
+"""What is found, what is left alone, and that screens lose nothing."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.params import ParamsError
+from curate.pii import engine
+from curate.pii.settings import ENTITIES, SECRETS, ScrubParams
+from tests.helpers import SHARED, section
+
+PARAMS: ScrubParams = section("scrub", ScrubParams)
+LETTERS = "aB3dE5gH7jK9mN1pQ2rS4tU6vW8xY0zAbCdEfGhIjKlMnOpQrStUvWxYz0123456789"
+
+FOUND = [
+    ("EMAIL_ADDRESS", "maria.lopez@example.com"),
+    ("EMAIL_ADDRESS", "office+broadband@pellmoor.example"),
+    ("PHONE_NUMBER", "020 7946 0123"),
+    ("PHONE_NUMBER", "07700 900123"),
+    ("PHONE_NUMBER", "07700900123"),
+    ("PHONE_NUMBER", "01632 960123"),
+    ("PHONE_NUMBER", "+44 20 7946 0958"),
+    ("PHONE_NUMBER", "+44 (0)20 7946 0958"),
+    ("PHONE_NUMBER", "(617) 555-0143"),
+    ("PHONE_NUMBER", "212-555-0199"),
+    ("PHONE_NUMBER", "+1 212 555 0100"),
+    ("CREDIT_CARD", "4242 4242 4242 4242"),
+    ("CREDIT_CARD", "5555555555554444"),
+    ("CREDIT_CARD", "3782-822463-10005"),
+    ("CREDIT_CARD", "2223003122003222"),
+    ("IBAN_CODE", "GB82 WEST 1234 5698 7654 32"),
+    ("IBAN_CODE", "DE89370400440532013000"),
+    ("IP_ADDRESS", "203.0.113.77"),
+    ("IP_ADDRESS", "2001:db8:85a3::8a2e:370:7334"),
+    ("MAC_ADDRESS", "00:1B:44:11:3A:B7"),
+    ("MAC_ADDRESS", "3c-52-82-6f-10-e9"),
+    ("CRYPTO", "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"),
+    ("URL", "https://camera:Kx81mQ@cam.example.net/live"),
+    ("URL", "https://example.com/cb?state=1&access_token=abcdef123456"),
+    ("US_SSN", "536-90-4399"),
+    ("US_SSN", "123-45-6789"),
+    ("US_ITIN", "912-78-1234"),
+    ("UK_NINO", "AB 12 34 56 C"),
+    ("UK_NINO", "QQ123456C"),
+    ("UK_DRIVING_LICENCE", "MORGA657054SM9IJ"),
+    ("SECRET_AWS_KEY", "AKIAIOSFODNN7EXAMPLE"),
+    ("SECRET_GITHUB_TOKEN", "ghp_" + LETTERS[:36]),
+    ("SECRET_GITHUB_TOKEN", "github_pat_" + LETTERS[:40]),
+    ("SECRET_GITLAB_TOKEN", "glpat-" + LETTERS[:20]),
+    ("SECRET_SLACK_TOKEN", "xoxb-123456789012-123456789012-" + LETTERS[:24]),
+    ("SECRET_SLACK_TOKEN", "https://hooks.slack.com/services/T0123ABCD/B0123ABCD/" + LETTERS[:24]),
+    ("SECRET_STRIPE_KEY", "sk_live_" + LETTERS[:24]),
+    ("SECRET_OPENAI_KEY", "sk-proj-" + LETTERS[:48]),
+    ("SECRET_ANTHROPIC_KEY", "sk-ant-api03-" + LETTERS[:48]),
+    ("SECRET_GOOGLE_KEY", "AIza" + LETTERS[:35]),
+    ("SECRET_HUGGINGFACE_TOKEN", "hf_" + LETTERS[:34]),
+    ("SECRET_NPM_TOKEN", "npm_" + LETTERS[:36]),
+    ("SECRET_PYPI_TOKEN", "pypi-" + LETTERS),
+    ("SECRET_SENDGRID_KEY", f"SG.{LETTERS[:22]}.{LETTERS[:43]}"),
+    ("SECRET_TWILIO_KEY", "SK" + "0123456789abcdef" * 2),
+    ("SECRET_TELEGRAM_TOKEN", "123456789:AA" + LETTERS[:33]),
+    ("SECRET_DIGITALOCEAN_TOKEN", "dop_v1_" + "0123456789abcdef" * 4),
+    ("SECRET_JWT", f"eyJ{LETTERS[:33]}.eyJ{LETTERS[:40]}.{LETTERS[:43]}"),
+    ("SECRET_CONNECTION_STRING", "postgres://shop:s3cret@db.example.com:5432/orders"),
+    ("SECRET_CONNECTION_STRING", "mongodb+srv://app:p%40ss@cluster0.example.net/x?y=1"),
+]
+PLACES = {
+    "sentence": "Hello, it is {} if you need it again.",
+    "json": '{{"note": "{}", "n": 3}}',
+    "code": "x = 1\nif flag:\n    value = '{}'\n    send(value)  # later\n",
+    "list": "- first\n- {}\n- last",
+}
+IN_CONTEXT = [  # (text, entity, value)
+    ("my passport AB1234567 has expired", "UK_PASSPORT", "AB1234567"),
+    ("US passport number C01234567.", "US_PASSPORT", "C01234567"),
+    ("account number 12345678, sort code 20-00-00", "US_BANK_NUMBER", "12345678"),
+    ("driver's license D1234567 was shown", "US_DRIVER_LICENSE", "D1234567"),
+    ("NHS number 943 476 5919", "UK_NHS", "943 476 5919"),
+    ("my postcode is LS1 4AB now", "UK_POSTCODE", "LS1 4AB"),
+    ("her SSN is 536904399", "US_SSN", "536904399"),
+    ("my phone is 2125550123", "PHONE_NUMBER", "2125550123"),
+    ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "SECRET_AWS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+    ("Endpoint=x;AccountKey=" + LETTERS + LETTERS[:19] + "==;", "SECRET_AZURE_KEY", LETTERS + LETTERS[:19] + "=="),
+    ("curl -H 'Authorization: Bearer abc123def456'", "SECRET_AUTHORIZATION", "abc123def456"),
+    ("password: hunter2", "SECRET_PASSWORD", "hunter2"),
+    ("DB_PASSWORD=Tr0ub4dor&3", "SECRET_PASSWORD", "Tr0ub4dor&3"),
+    ('{"password": "swordfish"}', "SECRET_PASSWORD", "swordfish"),
+    ("the wifi password is BlueKettle9.", "SECRET_PASSWORD", "BlueKettle9"),
+    ("pwd: 9Xk!2", "SECRET_PASSWORD", "9Xk!2"),
+    ("API_KEY=9f86d081884c7d659a2f", "SECRET_API_KEY", "9f86d081884c7d659a2f"),
+]
+LEFT_ALONE = [
+    "The hub is at 192.168.1.254, the DHCP range ends at 192.168.1.253, mask 255.255.255.0, and 127.0.0.1 is you.",
+    "Our resolvers are 8.8.8.8 and ::1 and fe80::1.",
+    "git clone git@github.com:finery/finery.git",
+    "See https://help.pellmoor.example/wifi?page=2#top for more.",
+    "She sold 24 + 12 = 36 clips, then 48000/12 = 4000, and 1 234 567 890 in all.",
+    "12/05/2024 10:30:15, 3.14159265358979, 2024-11-03T10:15:00Z, v1.2.3",
+    "password = getpass()\npwd = os.environ['PWD']\npassword: str = args.password\npassword: <your password>",
+    "Password: at least eight characters. The password is required. Forgot your password? Password: ********",
+    "token = tokenizer.next_token_value()\nkey: value_of_the_setting_name",
+    "std::vector<int> a; dead::beef(); A @ B.T; x@y",
+    "order 123456789012, ticket 40018273, serial AB1234567",
+    "A normal sentence without anything in it.",
+    "",
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("entity", "value"), FOUND, ids=[f"{entity}-{value[:12]}" for entity, value in FOUND])
+def test_each_entity_is_found_whole_in_each_place(entity: str, value: str, place: str) -> None:
+    text = PLACES[place].format(value)
+    found = [(each.entity, text[each.start : each.end]) for each in engine.find(text, PARAMS)]
+    assert found == [(entity, value)]
+
+
+@pytest.mark.parametrize(("text", "entity", "value"), IN_CONTEXT)
+def test_found_beside_the_word_that_says_what_it_is(text: str, entity: str, value: str) -> None:
+    assert (entity, value) in [(each.entity, text[each.start : each.end]) for each in engine.find(text, PARAMS)]
+
+
+@pytest.mark.parametrize("text", LEFT_ALONE)
+def test_left_alone(text: str) -> None:
+    assert [text[each.start : each.end] for each in engine.find(text, PARAMS)] == []
+
+
+def test_a_private_key_goes_as_a_whole_block_even_when_it_is_cut_off() -> None:
+    lines = "\n".join([LETTERS[:64]] * 3)
+    whole = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{lines}\nAbC=\n-----END OPENSSH PRIVATE KEY-----"
+    assert engine.scrubbed([f"Key:\n{whole}\nThanks"], PARAMS) == ["Key:\n<SECRET_PRIVATE_KEY_1>\nThanks"]
+    cut = f"-----BEGIN RSA PRIVATE KEY-----\n{lines}"
+    assert engine.scrubbed([f"Key: {cut}\nThanks for the help"], PARAMS) == ["Key: <SECRET_PRIVATE_KEY_1>\nThanks for the help"]
+    escaped = json.dumps({"private_key": whole})
+    assert LETTERS[:20] not in engine.scrubbed([escaped], PARAMS)[0]
+
+
+def test_public_addresses_are_kept_apart_from_private_ones() -> None:
+    text = "from 192.168.1.7 to 203.0.113.5"
+    assert engine.scrubbed([text], PARAMS) == ["from 192.168.1.7 to <IP_ADDRESS_1>"]
+    both = section("scrub", ScrubParams, "keep_private_ips=false")
+    assert engine.scrubbed([text], both) == ["from <IP_ADDRESS_1> to <IP_ADDRESS_2>"]
+
+
+def test_allowed_values_stay_in_any_spelling() -> None:
+    params = section("scrub", ScrubParams, "allow=['+44 20 7946 0001', Help@example.com]")
+    text = "Call 020 7946 0001, write to help@example.com or to eve@example.com."
+    assert engine.scrubbed([text], params) == ["Call 020 7946 0001, write to help@example.com or to <EMAIL_ADDRESS_1>."]
+
+
+def test_only_the_entities_asked_for() -> None:
+    params = section("scrub", ScrubParams, "entities=[SECRET_PASSWORD]")
+    assert engine.scrubbed(["eve@example.com password: hunter2"], params) == ["eve@example.com password: <SECRET_PASSWORD_1>"]
+    assert {each for each in engine.analyzer(section("scrub", ScrubParams, "entities=[SECRET]")).entities} == set(SECRETS)
+
+
+def test_unknown_entity_or_region_stops_with_what_is_allowed() -> None:
+    with pytest.raises(ParamsError, match=r"scrub\.entities.*E_MAIL.*EMAIL_ADDRESS"):
+        section("scrub", ScrubParams, "entities=[E_MAIL]")
+    with pytest.raises(ParamsError, match=r"scrub\.phone_regions.*UK"):
+        section("scrub", ScrubParams, "phone_regions=[UK]")
+
+
+def _plain(text: str) -> set[tuple[int, int, str]]:
+    """What Presidio finds when every recognizer reads the text, tokenised by the blank pipeline."""
+    results = engine.analyzer(PARAMS).engine.analyze(text, "en")
+    return {(each.start, each.end, each.entity_type) for each in results}
+
+
+def _screened(text: str) -> set[tuple[int, int, str]]:
+    made = engine.analyzer(PARAMS)
+    asked = {each.recognizer.supported_entities[0] for each in made.finders if each.screen(text, text.casefold())}
+    results = made.engine.analyze(text, "en", entities=sorted(asked), nlp_artifacts=made.nothing) if asked else []
+    return {(each.start, each.end, each.entity_type) for each in results}
+
+
+def test_screens_lose_nothing_on_examples() -> None:
+    texts = [place.format(value) for place in PLACES.values() for _, value in FOUND] + [each[0] for each in IN_CONTEXT] + LEFT_ALONE
+    texts += [text.upper() for text in texts] + [text.lower() for text in texts]
+    different = [text for text in texts if _plain(text) != _screened(text)]
+    assert different == []
+
+
+@pytest.mark.skipif(not (SHARED / "pii_generated.json").exists(), reason="shared data is absent")
+def test_screens_lose_nothing_on_generated_sentences() -> None:
+    texts = [each["full_text"] for each in json.loads((SHARED / "pii_generated.json").read_text())[:400]]
+    assert [text for text in texts if _plain(text) != _screened(text)] == []
+
+
+PIECES = [value for _, value in FOUND] + ["passport ", "ssn ", "password=", " ", "\n", ".", "-", "1", "@", "12", "a", "AB", ":", '"', "٣", "İ", "ſ"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=8).map("".join))
+def test_screens_lose_nothing_and_findings_never_overlap(text: str) -> None:
+    assert _plain(text) == _screened(text)
+    found = engine.find(text, PARAMS)
+    assert all(one.end <= other.start for one, other in zip(found, found[1:], strict=False))
+    assert all(each.entity in ENTITIES and 0 <= each.start < each.end <= len(text) for each in found)
+    covered = {at for each in found for at in range(each.start, each.end)}
+    allowed = {value.casefold() for value in PARAMS.allow}
+    assert all(
+        set(range(start, end)) <= covered for start, end, _ in _plain(text) if text[start:end].casefold() not in allowed
+    ), "a part of a finding was left standing"
+
+
+@pytest.mark.skipif(not (SHARED / "gsm8k_train.jsonl").exists(), reason="shared data is absent")
+def test_sums_are_no_personal_data() -> None:
+    texts = [json.loads(line) for line in (SHARED / "gsm8k_train.jsonl").read_text().splitlines()[:1000]]
+    assert [row for row in texts if engine.find(row["question"], PARAMS) or engine.find(row["answer"], PARAMS)] == []
