@@ -12,3 +12,10 @@ for name, value in {
     "PREFECT_LOGGING_LEVEL": "ERROR",
 }.items():
     os.environ.setdefault(name, value)
+
+import pytest  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tests first: whoever broke something small should not wait for the whole pipeline."""
+    items.sort(key=lambda item: item.path.name in ("test_pipeline.py", "test_determinism.py"))
