@@ -3,8 +3,10 @@
 import gc
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +53,8 @@ def load_base(folder: Path, quantize: Literal["none", "nf4"], precision: Literal
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    getLogger("bitsandbytes").setLevel(ERROR)  # else it says on every import which kernels it does without
+    warnings.filterwarnings("ignore", category=FutureWarning)
     local = (folder / "model" / "config.json").is_file()
     source = str(folder / "model") if local else str(about.get("source") or about["name"])
     bf16 = precision == "bf16" or (precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported())
@@ -155,7 +159,9 @@ def with_adapter(base: Loaded, folder: Path) -> Loaded:
     from peft import PeftModel
 
     try:
-        model = PeftModel.from_pretrained(base.model, str(folder), is_trainable=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of tensors without a place; that is an error below
+            model = PeftModel.from_pretrained(base.model, str(folder), is_trainable=False)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder}: the adapter does not fit this base model: {_short(error)} It was trained on another base; run train again."
