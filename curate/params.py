@@ -6,7 +6,7 @@ Each stage declares a frozen pydantic dataclass without defaults: values live in
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform, get_args, get_type_hints
 
 import orjson
 import yaml
@@ -75,11 +75,23 @@ def check_section(sections: dict[str, Any], name: str, cls: type[P], path: Path)
     try:
         return TypeAdapter(cls).validate_json(orjson.dumps(section, option=orjson.OPT_NON_STR_KEYS))
     except ValidationError as error:
-        known = list(getattr(cls, "__dataclass_fields__", {}))
-        problems = [_explain(problem, name, known) for problem in error.errors()]
+        problems = [_explain(problem, name, _known_at(cls, problem["loc"][:-1])) for problem in error.errors()]
         raise ParamsError(f"{path}: " + "\n  ".join(problems)) from None
     except (TypeError, orjson.JSONEncodeError) as error:
         raise ParamsError(f"{path}: {name}: {error}; write plain YAML values (quote dates).") from None
+
+
+def _known_at(cls: Any, path: Sequence[str | int]) -> list[str]:
+    """The keys of the params class that `path` leads to, through tuples, mappings and optional values."""
+    for part in path:
+        cls = _class_in(get_type_hints(cls).get(str(part))) or cls
+    return list(getattr(cls, "__dataclass_fields__", {}))
+
+
+def _class_in(hint: Any) -> Any:
+    if hasattr(hint, "__dataclass_fields__"):
+        return hint
+    return next((found for each in get_args(hint) if (found := _class_in(each)) is not None), None)
 
 
 def _explain(problem: Any, section: str, known: list[str]) -> str:

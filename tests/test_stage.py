@@ -20,11 +20,20 @@ from tests.helpers import ROOT, chat, frame, preference, write_input
 
 
 @params_class
+class Inner:
+    """Of the params below."""
+
+    deep: int
+
+
+@params_class
 class Params:
     """Of the stages below."""
 
     enabled: bool
     share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    inner: Inner | None = None
+    by_name: dict[str, Inner] | None = None
 
 
 ON = Params(True)
@@ -259,6 +268,8 @@ def params_file(tmp_path: Path, text: str) -> Path:
         ("it: {enabled: 1}", None, ["it.enabled", "1"]),
         ("it: {enabled: true, share: 7}", None, ["it.share", "7", "less than or equal to 1"]),
         ("it: [1]", None, ["it", "[1]"]),
+        ("it: {enabled: true, inner: {dep: 1}}", None, ["it.inner", "dep", "Did you mean 'deep'"]),
+        ("it: {enabled: true, by_name: {x: {deep: 1, deeep: 1}}}", None, ["it.by_name.x.deeep", "Did you mean 'deep'"]),
         ("its: {enabled: true}", None, ["'it' is missing", "Did you mean 'its'"]),
         ("[1]", None, ["one section per stage"]),
         ("it: {", None, ["not valid YAML"]),
