@@ -1,14 +1,15 @@
 """What is found, what is left alone, and that screens lose nothing."""
 
+import itertools
 import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.params import ParamsError
 from curate.pii import engine
 from curate.pii.settings import ENTITIES, SECRETS, ScrubParams
+from curate.record import ParamsError
 from tests.helpers import SHARED, section
 
 PARAMS: ScrubParams = section("scrub", ScrubParams)
@@ -152,7 +153,7 @@ def test_allowed_values_stay_in_any_spelling() -> None:
 def test_only_the_entities_asked_for() -> None:
     params = section("scrub", ScrubParams, "entities=[SECRET_PASSWORD]")
     assert engine.scrubbed(["eve@example.com password: hunter2"], params) == ["eve@example.com password: <SECRET_PASSWORD_1>"]
-    assert {each for each in engine.analyzer(section("scrub", ScrubParams, "entities=[SECRET]")).entities} == set(SECRETS)
+    assert set(engine.analyzer(section("scrub", ScrubParams, "entities=[SECRET]")).entities) == set(SECRETS)
 
 
 def test_unknown_entity_or_region_stops_with_what_is_allowed() -> None:
@@ -188,21 +189,39 @@ def test_screens_lose_nothing_on_generated_sentences() -> None:
     assert [text for text in texts if _plain(text) != _screened(text)] == []
 
 
-PIECES = [value for _, value in FOUND] + ["passport ", "ssn ", "password=", " ", "\n", ".", "-", "1", "@", "12", "a", "AB", ":", '"', "٣", "İ", "ſ"]
+PIECES = [value for _, value in FOUND] + [
+    "passport ",
+    "ssn ",
+    "password=",
+    " ",
+    "\n",
+    ".",
+    "-",
+    "1",
+    "@",
+    "12",
+    "a",
+    "AB",
+    ":",
+    '"',
+    "٣",
+    "İ",
+    "ſ",
+]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=8).map("".join))
 def test_screens_lose_nothing_and_findings_never_overlap(text: str) -> None:
     assert _plain(text) == _screened(text)
     found = engine.find(text, PARAMS)
-    assert all(one.end <= other.start for one, other in zip(found, found[1:], strict=False))
+    assert all(one.end <= other.start for one, other in itertools.pairwise(found))
     assert all(each.entity in ENTITIES and 0 <= each.start < each.end <= len(text) for each in found)
     covered = {at for each in found for at in range(each.start, each.end)}
     allowed = {value.casefold() for value in PARAMS.allow}
-    assert all(
-        set(range(start, end)) <= covered for start, end, _ in _plain(text) if text[start:end].casefold() not in allowed
-    ), "a part of a finding was left standing"
+    assert all(set(range(start, end)) <= covered for start, end, _ in _plain(text) if text[start:end].casefold() not in allowed), (
+        "a part of a finding was left standing"
+    )
 
 
 @pytest.mark.skipif(not (SHARED / "gsm8k_train.jsonl").exists(), reason="shared data is absent")
