@@ -1,0 +1,68 @@
+"""What the near-duplicate stages share: the text they compare, which of two rows stays, and how a drop names the row that does."""
+
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from curate import record
+
+Compare = Literal["prompt", "answer", "both"]
+Prefer = Literal["human", "labelled", "complete", "longer"]
+
+CUT_OFF = r"[\p{L},;-]$"  # an answer of more than ten words that ends so was probably cut off
+COLUMNS: dict[str, tuple[str, bool]] = {  # preference -> column, and whether the larger value is better
+    "human": ("synthetic", False),
+    "labelled": ("labelled", True),
+    "complete": ("cut_off", False),
+    "longer": ("answer_chars", True),
+}
+NAMES = ("id", "source", "line")
+
+
+def compared(rows: pl.DataFrame, compare: str) -> pl.Series:
+    """The folded text of each row that is compared. The worse answer of a preference pair counts as part of the answer."""
+    sides = record.prompt_and_answer(rows).with_columns(rows["rejected"].list.last().struct.field("content").alias("rejected"))
+    parts = {"prompt": ["prompt"], "answer": ["answer", "rejected"], "both": ["prompt", "answer", "rejected"]}[compare]
+    return sides.select(record.fold(pl.concat_str(parts, separator="\n", ignore_nulls=True)).alias("text"))["text"]
+
+
+def traits(batch: pl.DataFrame) -> pl.DataFrame:
+    """For each row its id, source, line, label, and the columns that `order` compares."""
+    answer = record.prompt_and_answer(batch)["answer"].str.strip_chars_end()
+    made = pl.col("meta").str.json_path_match("$.synthetic").fill_null("false").is_in(["false", "0", "null", ""]).not_()
+    return batch.select(*NAMES, "label", made.alias("synthetic"), pl.col("label").is_not_null().alias("labelled")).with_columns(
+        (answer.str.contains(CUT_OFF) & (answer.str.count_matches(r"\s+") >= 10)).alias("cut_off"),
+        answer.str.len_chars().alias("answer_chars"),
+    )
+
+
+def order(narrow: pl.DataFrame, prefer: tuple[Prefer, ...]) -> np.ndarray:
+    """Row positions from best to worst: settled rows (`known`), then by `prefer` in the order given, then by id, source and line."""
+    by = [("known", True), *(COLUMNS[each] for each in prefer), *((name, False) for name in NAMES)]
+    rows = narrow.select([name for name, _ in by]).with_row_index("row")
+    return rows.sort([name for name, _ in by], descending=[down for _, down in by])["row"].to_numpy().astype(np.int64)
+
+
+def drops(narrow: pl.DataFrame, kept_by: np.ndarray, similarity: np.ndarray, reason: str, detail: str) -> pl.DataFrame:
+    """Planned drops (row, reason, detail, evidence, and `label_differs`) of every row with a position in `kept_by`, else -1.
+
+    `detail` has three places: per cent of similarity, source and line of the kept row.
+    """
+    row = np.flatnonzero(kept_by >= 0)
+    named = narrow.select(*NAMES, "label", "known")
+    other = named[kept_by[row]].rename(lambda name: f"kept_{name}")
+    both = pl.concat([named[row], other], how="horizontal").with_columns(
+        pl.Series("row", row, dtype=pl.UInt32),
+        pl.Series("similarity", similarity[row]).round(4),
+        pl.col("label").ne_missing(pl.col("kept_label")).alias("label_differs"),
+    )
+    evidence = pl.struct("kept_id", "kept_source", "kept_line", "kept_known", "similarity", "label_differs").struct.json_encode()
+    percent = (pl.col("similarity") * 100).round(1)
+    return both.select(
+        "row",
+        pl.lit(reason).alias("reason"),
+        pl.format(detail, percent, "kept_source", "kept_line").alias("detail"),
+        evidence.alias("evidence"),
+        "label_differs",
+    )
