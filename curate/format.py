@@ -70,10 +70,12 @@ class Context:
 def prepare(params: Params) -> Context:
     """Read the template and the tokenizer once, and stop before any work if the two cannot train an end token."""
     source = template.load_template(params.template, Path(params.tokenizer))
-    if template.end_token(template.codec(Path(params.tokenizer), source)) is None:
+    end = template.end_token(template.codec(Path(params.tokenizer), source))
+    if isinstance(end, Refusal):
+        hint = "Without one the model would never learn to stop. " if end.reason == "no_end_token" else ""
         raise ParamsError(
-            f"format.template = '{params.template}' with the tokenizer in {params.tokenizer}: an answer does not end with a special "
-            f"token, so the model would never learn to stop. Use format.template: model (or alpaca), or a base made for this template."
+            f"format.template = '{params.template}' does not work with the tokenizer in {params.tokenizer}. {end.detail} {hint}"
+            f"Mend the template, or use another: model, chatml (needs <|im_end|> as a special token) or alpaca (needs an eos_token)."
         )
     return Context(source)
 
@@ -234,12 +236,14 @@ def _dropped(batch: pl.DataFrame, refused: Sequence[tuple[int, Refusal]]) -> pl.
 
 def finish(folder: Path, params: Params, metrics: Mapping[str, Any]) -> None:
     """The card, the template and format.json. Raises StageFailure if there is nothing to train on."""
-    splits = [split for split in record.SPLITS if (folder / "kept" / split).is_dir()]
-    if not metrics["kept"] or (splits and "train" not in splits):
+    counts = metrics["counts"]
+    splits = [split for split in record.SPLITS if counts.get(f"{split}_rows")]
+    if not counts.get("train_rows") and not counts.get("all_rows"):
         raise StageFailure(f"no training row is left; dropped: {metrics['reasons'] or 'none'}. Look at max_length and the template.")
     source = template.load_template(params.template, Path(params.tokenizer))
     coded = template.codec(Path(params.tokenizer), source)
     end = template.end_token(coded)
+    assert isinstance(end, int)  # prepare has seen to it
     about = {
         "template": params.template,
         "template_xxh3": xxhash.xxh3_128_hexdigest(source.encode()),

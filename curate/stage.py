@@ -253,7 +253,7 @@ class _Run:
     def _write(self, kept: pl.DataFrame) -> None:
         columns = [pl.col(name).cast(kind) for name, kind in self.stage.schema.items()]
         splits = kept["split"].unique(maintain_order=True).to_list() if "split" in kept.columns else [""]
-        for split in splits or [""]:
+        for split in splits:  # none if all rows were dropped; `_close` sees to a folder without any part
             of_split = kept.filter(pl.col("split") == split) if "split" in kept.columns else kept
             self._writer(split).write(of_split.select(columns))
 

@@ -173,11 +173,11 @@ def without_control(text: str, control: re.Pattern[str]) -> str:
     return text
 
 
-def end_token(coded: Codec) -> int | None:
-    """The id of the special token that ends an answer under this template, or None if it sets none."""
+def end_token(coded: Codec) -> int | Refusal:
+    """The id of the special token that ends an answer under this template, or why there is none."""
     probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     (made,) = conversations([probe], coded)
-    return None if isinstance(made, Refusal) else next(label for label in reversed(made.labels) if label != NOT_TRAINED)
+    return made if isinstance(made, Refusal) else next(label for label in reversed(made.labels) if label != NOT_TRAINED)
 
 
 def conversations(rows: Sequence[Sequence[Turn]], coded: Codec) -> list[Example | Refusal]:
@@ -204,7 +204,7 @@ class _Rendered:
 
 def _render_all(messages: Sequence[Turn], coded: Codec) -> _Rendered | Refusal:
     """The whole text, and where each answer stands in it, by rendering every prefix that ends before or after an answer."""
-    from jinja2 import TemplateError
+    from jinja2 import TemplateError, TemplateSyntaxError
 
     at = 0
     try:
@@ -218,8 +218,9 @@ def _render_all(messages: Sequence[Turn], coded: Codec) -> _Rendered | Refusal:
             if not (text.startswith(before) and text.startswith(after) and len(before) <= len(after)):
                 return Refusal("template_prefix", f"Turn {at}: the template writes it differently when more turns follow.", {"turn": at})
             spans.append((at, len(before), len(after)))
-    except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
-        said = str(error) if str(error) in coded.template else type(error).__name__  # only what the template's author wrote
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        by_author = isinstance(error, TemplateSyntaxError) or str(error) in coded.template  # anything else may quote the row
+        said = str(error) if by_author else type(error).__name__
         return Refusal("template_error", f"The template refuses this conversation: {said}.", {"turn": at or None, "error": said})
     return _Rendered(text, tuple(spans))
 
