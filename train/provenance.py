@@ -1,0 +1,239 @@
+"""Where an adapter comes from: hashes of data, base and weights, the commit, all params, seeds, versions, machine; and its model card.
+
+A hash of a folder is the sha256 over its files in order of their relative names: name, NUL, sha256 of the content. It depends on names
+and contents alone, so the same folder has the same hash on every machine.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from curate import store
+from curate.record import InputError
+
+FILE = "provenance.json"
+NOT_HASHED = (FILE, "README.md")  # the record itself, and the card, which its reader may edit
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "polars",
+    "dvclive",
+)
+SECRET_ENDINGS = ("secret", "password", "api_key", "token_value")  # values of such keys in params.yaml are not written down
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def text_sha256(content: bytes) -> str:
+    """sha256 in hex.
+
+    >>> text_sha256(b"")[:8]
+    'e3b0c442'
+    """
+    return hashlib.sha256(content).hexdigest()
+
+
+def folder_sha256(folder: Path, files: Iterable[Path]) -> str:
+    """One hash for several files below `folder`."""
+    whole = hashlib.sha256()
+    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in files):
+        whole.update(name.encode() + b"\0" + bytes.fromhex(file_sha256(path)))
+    return whole.hexdigest()
+
+
+def dataset(data: Path) -> dict[str, Any]:
+    """Hash of the parquet files of train and validation, row counts, and the hash of format's template where there is one.
+
+    Raises InputError if `data` holds no parts or the training split no rows.
+    """
+    parts = store.parts(data)
+    used = [part for part in parts if part.split in ("train", "validation")]
+    rows = {split: sum(part.rows for part in used if part.split == split) for split in ("train", "validation")}
+    if not rows["train"]:
+        raise InputError(f"{data}: the training split has no rows. See the dropped.parquet of the stages before, and split.ratios.")
+    template = data / "template.jinja"
+    kept = data / "kept" if (data / "kept").is_dir() else data
+    return {
+        "sha256": folder_sha256(kept, [part.path for part in used]),
+        "rows": rows,
+        "template_sha256": file_sha256(template) if template.is_file() else None,
+    }
+
+
+def base(folder: Path) -> dict[str, Any]:
+    """Name, revision and hash of a base: of all of its folder, which for a model of the hub holds the pinned revision, not the weights.
+
+    Raises InputError if there is no base.
+    """
+    info = read_base(folder)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {"name": info.get("name"), "revision": info.get("revision"), "kind": info.get("kind"), "sha256": folder_sha256(folder, files)}
+
+
+def read_base(folder: Path) -> dict[str, Any]:
+    """What the base stage wrote. Raises InputError if it is missing or not JSON."""
+    path = folder / "base.json"
+    try:
+        loaded = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file. Run the base stage first (`dvc repro base` does).") from None
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{path}: not JSON ({error}). Run the base stage again.") from None
+    if not isinstance(loaded, dict):
+        raise InputError(f"{path}: expected an object, found {type(loaded).__name__}. Run the base stage again.")
+    return loaded
+
+
+def weights(adapter: Path) -> dict[str, str]:
+    """sha256 of every file of an adapter folder but the record and the card, by relative name."""
+    files = sorted(path for path in adapter.rglob("*") if path.is_file())
+    return {path.relative_to(adapter).as_posix(): file_sha256(path) for path in files if path.name not in NOT_HASHED}
+
+
+def versions() -> dict[str, str | None]:
+    """Version of Python and of each library that takes part; null where one is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def code(folder: Path) -> dict[str, Any]:
+    """The commit of the repository around `folder`, and whether its tracked files are as committed; null outside a repository.
+
+    What a run of the pipeline itself changes (dvc.lock, reports/) does not count as a change.
+    """
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": None, "clean": None}
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)dvc.lock", ":(top,exclude)reports")
+    return {"commit": commit, "clean": None if changed is None else not changed}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):  # no git on this machine, or no answer: the same as no repository
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def collect(
+    data: dict[str, Any], origin: dict[str, Any], adapter: Path, sections: dict[str, Any], seeds: dict[str, int], hardware: dict[str, Any]
+) -> dict[str, Any]:
+    """The record that goes with an adapter. `data` and `origin` as `dataset` and `base` gave them before training."""
+    return {
+        "format": 1,
+        "dataset": data,
+        "base": origin,
+        "weights": weights(adapter),
+        "code": code(Path.cwd()),
+        "params": _without_secrets(sections),
+        "seeds": seeds,
+        "versions": versions(),
+        "hardware": hardware | {"platform": platform.platform(), "cpus": os.cpu_count()},
+    }
+
+
+def _without_secrets(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {str(name): _without_secrets(each, str(name)) for name, each in value.items()}
+    if isinstance(value, str) and key.lower().endswith(SECRET_ENDINGS):
+        return "(not recorded)"
+    return value
+
+
+def card(
+    record: dict[str, Any], metrics: dict[str, Any], curve: list[tuple[int, float | None, float | None]], settings: dict[str, Any]
+) -> str:
+    """The model card (Markdown with the front matter of the hub). Counts, hashes and losses only: no text of any row."""
+    origin, data = record["base"], record["dataset"]
+    full = settings["adapter"] == "full"
+    front = ["---", "library_name: " + ("transformers" if full else "peft"), "pipeline_tag: text-generation", "tags: [finery, sft]", "---"]
+    facts = {
+        "Base": f"{origin['name']}" + (f", revision `{origin['revision']}`" if origin["revision"] else ""),
+        "Base hash": f"`{origin['sha256']}`",
+        "Dataset hash": f"`{data['sha256']}`",
+        "Rows": f"{data['rows']['train']:,} training, {data['rows']['validation']:,} validation",
+        "Tokens a pass": f"{metrics['train_tokens']:,}, of which {metrics['trained_tokens']:,} carry loss",
+        "Steps": f"{metrics['steps']:,} (kept: step {metrics['best_step']:,})",
+        "Trainable parameters": f"{metrics['trainable_parameters']:,} of {metrics['parameters']:,}",
+        "Validation loss": f"{_loss(metrics['base_validation_loss'])} before, {_loss(metrics['best_validation_loss'])} after",
+        "Code": f"commit `{record['code']['commit']}`" + ("" if record["code"]["clean"] else ", with changes not committed")
+        if record["code"]["commit"]
+        else "not in a repository",
+        "Hardware": f"{record['hardware']['device']}, {record['hardware']['precision']}",
+    }
+    what = (
+        "model (all weights trained)" if full else f"{settings['adapter'].upper().replace('LORA', 'LoRA').replace('DORA', 'DoRA')} adapter"
+    )
+    lines = [
+        *front,
+        f"# {what[0].upper() + what[1:]} for {origin['name']}",
+        f"A {what}, made by Finery from a curated dataset by supervised fine-tuning. `{FILE}` beside this file says exactly from what.",
+        *_table(["", ""], list(facts.items())),
+        "## Settings",
+        *_table(["train", ""], [(key, f"`{value}`") for key, value in sorted(settings.items())]),
+        "## Loss",
+        "Mean loss in nats a token, over the tokens that carry loss.",
+        *_table(["step", "training", "validation"], [(str(step), _loss(a), _loss(b)) for step, a, b in curve]),
+        "## Use",
+        *(_LOAD_FULL if full else _LOAD_ADAPTER),
+        "Prompts must be rendered with the chat template in the tokenizer's folder, as in training.",
+        "Intended for prompts like those of its dataset. Whether it is better than its base is for `reports/evaluation.html` to say.",
+        "## Limits",
+        "It knows what its base and its dataset hold, with their errors and gaps; it can state wrong things fluently. A lower "
+        "validation loss is no proof of right answers. Personal data was replaced as far as the scrub stage finds it, which is not all.",
+    ]
+    return "\n\n".join(_paragraphs(lines)) + "\n"
+
+
+_LOAD_ADAPTER = [
+    "```python\n"
+    "from peft import AutoPeftModelForCausalLM\n"
+    "from transformers import AutoTokenizer\n"
+    'model = AutoPeftModelForCausalLM.from_pretrained("data/train/adapter")  # from the root of the project\n'
+    'tokenizer = AutoTokenizer.from_pretrained("data/train/adapter")\n'
+    "```"
+]
+_LOAD_FULL = [
+    _LOAD_ADAPTER[0]
+    .replace("from peft import AutoPeftModelForCausalLM\nfrom transformers import ", "from transformers import AutoModelForCausalLM, ")
+    .replace("AutoPeft", "Auto")
+]
+
+
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _table(head: list[str], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)]
+
+
+def _paragraphs(lines: list[str]) -> list[str]:
+    """Front matter stays one block; everything else is a paragraph."""
+    end = lines.index("---", 1) + 1
+    return ["\n".join(lines[:end]), *lines[end:]]
