@@ -11,6 +11,7 @@ from collections.abc import Collection
 import polars as pl
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
+_IDEOGRAPH_LETTERS = 3  # a character of Chinese, Japanese or Korean says as much as three letters
 SAMPLE_CHARS = 300  # enough: one sentence of foreign prose gives English less than 1e-6
 # Words that English uses all the time and that are no common words of other languages. A text rich in them needs no model: that settles
 # most English rows at a hundredth of the cost.
@@ -52,7 +53,7 @@ def likeliest(text: str, allowed: Collection[str], min_letters: int) -> tuple[st
     'de'
     """
     sample = prose(text)
-    if sum(map(str.isalpha, sample)) < min_letters:
+    if sum(_IDEOGRAPH_LETTERS if char >= "\u2e80" else 1 for char in sample if char.isalpha()) < min_letters:
         return None
     ranked = dict(_model().rank(sample))
     best = max(ranked, key=ranked.__getitem__)

@@ -28,7 +28,7 @@ SHOWN_FROM = "scrub"  # the first stage whose text may be shown
 TEXT_CHARS = 240  # of each message shown
 LISTED = 20  # rows named in one list, and rows of one id traced
 EXACT_DIFF_CHARS = 4000  # longer differences are counted from the first to the last changed character
-INDENT = " " * 16
+INDENT = " " * 17
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _kept_lines(data: Path, stage: str, key: RowKey, before: dict[str, Any] | No
 
 
 def _said(stage: str, words: str) -> str:
-    return f"  {stage:<14}{words}"
+    return f"  {stage:<15}{words}"
 
 
 def _origin(row: dict[str, Any]) -> list[str]:
