@@ -19,7 +19,7 @@ from curate.pii.settings import ScrubParams
 from curate.record import InputError
 from curate.reporting import figures, gates, gather, truth
 from curate.reporting.charts import buckets
-from curate.reporting.samples import samples
+from curate.reporting.samples import Sample, samples
 from curate.reporting.tokens import coloured_example
 from curate.stage import command, say, write_whole
 
@@ -44,7 +44,9 @@ def build(data: Path, out: Path, params: Params, sections: dict[str, Any]) -> No
         raise InputError(f"{data}: holds no ingest/metrics.json, so there is nothing to report on. Run the pipeline first: `dvc repro`.")
     numbers = count(data, found, params, sections)
     scrub = check_section(sections, "scrub", ScrubParams, Path("params.yaml"))
-    page = render(numbers, found, figures.pictures(numbers), params, scrub)
+    benchmarks = Path(sections["decontaminate"]["benchmarks"])
+    shown = samples(found, params.samples, scrub, benchmarks)
+    page = render(numbers, found, figures.pictures(numbers), shown)
     write_whole(out / "curation.json", orjson.dumps(numbers, option=orjson.OPT_INDENT_2) + b"\n")
     write_whole(out / "curation.html", page.encode())
     verdict = numbers["verdict"]
@@ -87,7 +89,7 @@ def count(data: Path, found: dict[str, gather.Stage], params: Params, sections: 
     return numbers
 
 
-def render(numbers: dict[str, Any], found: dict[str, gather.Stage], pictures: dict[str, Any], params: Params, scrub: ScrubParams) -> str:
+def render(numbers: dict[str, Any], found: dict[str, gather.Stage], pictures: dict[str, Any], shown: list[Sample]) -> str:
     """The page. Jinja escapes whatever is not made by our own picture and marking functions."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "reporting"),
@@ -96,7 +98,6 @@ def render(numbers: dict[str, Any], found: dict[str, gather.Stage], pictures: di
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = samples(found, params.samples, scrub)
     example = coloured_example(found["format"].folder, _tokenizer_of(numbers)) if "format" in found else None
     return environment.get_template("page.html.jinja").render(n=numbers, pictures=pictures, samples=shown, example=example)
 

@@ -14,6 +14,7 @@ import xxhash
 from markupsafe import Markup, escape
 
 from curate import store
+from curate.benchmarks import read_benchmarks
 from curate.pii.engine import scrubbed
 from curate.pii.settings import ScrubParams
 from curate.reporting.charts import diff
@@ -37,14 +38,24 @@ class Sample:
     other_where: str
 
 
-def samples(found: dict[str, Stage], per_reason: int, scrub: ScrubParams) -> list[Sample]:
-    """At most `per_reason` rows for every stage and reason."""
+def samples(found: dict[str, Stage], per_reason: int, scrub: ScrubParams, benchmarks: Path) -> list[Sample]:
+    """At most `per_reason` rows for every stage and reason. `benchmarks` is the folder that decontaminate compared with."""
     chosen = {name: _choose(stage.dropped, per_reason) for name, stage in found.items()}
     shown = []
+    items = _items(benchmarks, chosen.get("decontaminate", []))
     for name, rows in chosen.items():
         texts = _texts(found, name, rows, scrub)
-        shown += [_sample(name, row, texts) for row in rows]
+        shown += [_sample(name, row, texts, items) for row in rows]
     return shown
+
+
+def _items(benchmarks: Path, rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int], str]:
+    """Question and answer of the benchmark items that the evidence of `rows` names."""
+    wanted = {(row["evidence"]["set"], row["evidence"]["item"]) for row in rows if "item" in row["evidence"]}
+    if not wanted or not benchmarks.is_dir():
+        return {}
+    items = read_benchmarks(benchmarks).select("set", "item", "question", "answer").rows()
+    return {(name, at): f"{question}\n{answer}".strip() for name, at, question, answer in items if (name, at) in wanted}
 
 
 def _choose(dropped: pl.DataFrame, per_reason: int) -> list[dict[str, Any]]:
@@ -95,24 +106,16 @@ def as_text(messages: Sequence[dict[str, Any]]) -> str:
     return whole if len(whole) <= SHOWN_CHARS else whole[:SHOWN_CHARS] + " … (shortened)"
 
 
-def _sample(stage: str, row: dict[str, Any], texts: dict[Where, str]) -> Sample:
+def _sample(stage: str, row: dict[str, Any], texts: dict[Where, str], items: dict[tuple[str, int], str]) -> Sample:
     proof = row["evidence"]
     text = texts.get((row["source"], row["line"]), "")
-    other: Markup | None = None
-    other_where = ""
+    other, other_where = None, ""
     if "kept_source" in proof:
-        other_where = f"{proof['kept_source']}:{proof['kept_line']}"
-        kept = texts.get((proof["kept_source"], proof["kept_line"]))
-        if kept is not None:
-            marked, other = diff(text, kept)
-            return Sample(
-                stage, row["reason"], f"{row['source']}:{row['line']}", row["detail"], _shown_score(proof), marked, other, other_where
-            )
-    elif "item_text" in proof:
-        other, other_where = escape(str(proof["item_text"])[:SHOWN_CHARS]), f"{proof.get('set', '')} {proof.get('item', '')}"
-    return Sample(
-        stage, row["reason"], f"{row['source']}:{row['line']}", row["detail"], _shown_score(proof), escape(text), other, other_where
-    )
+        other, other_where = texts.get((proof["kept_source"], proof["kept_line"])), f"{proof['kept_source']}:{proof['kept_line']}"
+    elif "item" in proof:
+        other, other_where = items.get((proof["set"], proof["item"])), f"{proof['set']}, item {proof['item']}"
+    shown, beside = (escape(text), None) if other is None else diff(text, other)
+    return Sample(stage, row["reason"], f"{row['source']}:{row['line']}", row["detail"], _shown_score(proof), shown, beside, other_where)
 
 
 def _shown_score(proof: dict[str, Any]) -> str:
