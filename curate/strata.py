@@ -1,0 +1,147 @@
+"""Groups of rows dealt out to splits, so that every label keeps the ratios and no group is cut.
+
+Greedy: pinned groups first, then groups of several rows or labels from the largest down, then single rows. A group goes to a split
+that still needs all of its rows, drawn with chances that follow the need (by a hash, so the draw is the same every time); if none does,
+to the one that it overfills least. Single rows then fill every label's need exactly. A label with as many groups as there are splits is
+kept in each of them. The result depends on the set of groups and not on their order.
+"""
+
+import math
+
+import numpy as np
+import polars as pl
+import xxhash
+
+
+def targets(rows: int, ratios: tuple[float, ...], key: int, each: bool) -> list[int]:
+    """Rows of one label for each split, by largest remainder; ties are broken by `key`. `each`: at least one wherever ratio > 0.
+
+    >>> targets(10, (0.8, 0.1, 0.1), 0, True), targets(4, (0.8, 0.1, 0.1), 0, True)
+    ([8, 1, 1], [2, 1, 1])
+    """
+    whole = [math.floor(rows * ratio + 1e-9) for ratio in ratios]
+    order = sorted(range(len(ratios)), key=lambda at: (-round(rows * ratios[at] - whole[at], 9), (at + key) % len(ratios)))
+    for at in order[: rows - sum(whole)]:
+        whole[at] += 1
+    for at, ratio in enumerate(ratios):
+        if each and ratio > 0 and whole[at] == 0:
+            whole[whole.index(max(whole))] -= 1
+            whole[at] = 1
+    return whole
+
+
+def draw(seed: int, name: str) -> int:
+    """63 random bits that belong to a name under a seed."""
+    return xxhash.xxh3_64_intdigest(f"{seed}\x1f{name}".encode()) >> 1
+
+
+class Dealer:
+    """What every split still needs of every stratum while groups are dealt. Strata and groups are numbered from 0."""
+
+    def __init__(self, counts: pl.DataFrame, names: list[str], ratios: tuple[float, ...], seed: int) -> None:
+        """`counts`: group, stratum, rows (every pair once). `names`: the stratum's names, for draws."""
+        self.ratios, self.open = ratios, [at for at, ratio in enumerate(ratios) if ratio > 0]
+        of_stratum = counts.group_by("stratum").agg(pl.col("rows").sum(), pl.len().alias("groups")).sort("stratum")
+        self.left = of_stratum["groups"].to_list()  # groups not dealt yet
+        self.spread = [groups >= len(self.open) for groups in self.left]  # can be in every split
+        sizes = of_stratum["rows"].to_list()
+        self.need = [targets(rows, ratios, draw(seed, name), spread) for rows, name, spread in zip(sizes, names, self.spread, strict=True)]
+        self.groups = [[0] * len(ratios) for _ in names]  # groups of a stratum in each split
+
+    def put(self, members: list[tuple[int, int]], split: int) -> None:
+        """Deal a group of (stratum, rows) to a split."""
+        for stratum, rows in members:
+            self.need[stratum][split] -= rows
+            self.groups[stratum][split] += 1
+            self.left[stratum] -= 1
+
+    def choose(self, members: list[tuple[int, int]], key: int) -> int:
+        """The split for a group that is free to go anywhere."""
+        allowed = self._allowed(members)
+        fits = [at for at in allowed if all(self.need[stratum][at] >= rows for stratum, rows in members)]
+        if fits:
+            weight = [sum(self.need[stratum][at] for stratum, _ in members) for at in fits]
+            point = key % sum(weight)
+            for at, each in zip(fits, weight, strict=True):
+                point -= each
+                if point < 0:
+                    return at
+        return min(allowed, key=lambda at: (self._over(members, at), -sum(self.need[stratum][at] for stratum, _ in members), at))
+
+    def _over(self, members: list[tuple[int, int]], split: int) -> int:
+        return sum(max(0, rows - max(0, self.need[stratum][split])) for stratum, rows in members)
+
+    def _allowed(self, members: list[tuple[int, int]]) -> list[int]:
+        """Splits that leave enough groups for those in which a label is still missing."""
+        allowed = self.open
+        for stratum, _ in members:
+            missing = [at for at in self.open if not self.groups[stratum][at]]
+            if self.spread[stratum] and self.left[stratum] <= len(missing):
+                allowed = [at for at in allowed if at in missing] or allowed
+        return allowed
+
+
+def deal(
+    counts: pl.DataFrame, names: list[str], keys: list[str], fixed: dict[int, int], ratios: tuple[float, ...], seed: int
+) -> np.ndarray:
+    """The split (place in `ratios`) of every group, i64.
+
+    `counts` has group, stratum, rows; `keys` a name for each group that its members have in every order (the smallest id); `fixed`
+    the groups whose split is given.
+    """
+    dealer = Dealer(counts, names, ratios, seed)
+    split = np.full(len(keys), -1, dtype=np.int64)
+    by_group = (
+        counts.sort("group", "stratum").group_by("group", maintain_order=True).agg("stratum", "rows", pl.col("rows").sum().alias("size"))
+    )
+    alone = (pl.col("size") == 1) & ~pl.col("group").is_in(list(fixed))
+    several = by_group.filter(~alone).rows()
+    draws = {group: draw(seed, keys[group]) for group, *_ in several}
+    for group, strata, rows, _ in sorted(several, key=lambda each: (each[0] not in fixed, -each[3], draws[each[0]], keys[each[0]])):
+        members = list(zip(strata, rows, strict=True))
+        split[group] = fixed[group] if group in fixed else dealer.choose(members, draws[group])
+        dealer.put(members, int(split[group]))
+    singles = by_group.filter(alone).select("group", pl.col("stratum").list.first())
+    _deal_singles(dealer, split, singles, keys, seed)
+    _mend(dealer, split, by_group.filter(~pl.col("group").is_in(list(fixed))))
+    return split
+
+
+def _deal_singles(dealer: Dealer, split: np.ndarray, singles: pl.DataFrame, keys: list[str], seed: int) -> None:
+    group, stratum = singles["group"].to_numpy(), singles["stratum"].to_numpy()
+    names = [keys[each] for each in group.tolist()]
+    order = pl.DataFrame({"stratum": stratum, "draw": [draw(seed, name) for name in names], "key": names, "group": group})
+    for (each,), members in order.sort("stratum", "draw", "key").group_by("stratum", maintain_order=True):
+        at = int(each)  # type: ignore[call-overload]
+        quota = _quota(dealer, at, members.height)
+        split[members["group"].to_numpy()] = np.repeat(np.arange(len(quota)), quota)
+        dealer.need[at] = [need - given for need, given in zip(dealer.need[at], quota, strict=True)]
+        dealer.groups[at] = [before + given for before, given in zip(dealer.groups[at], quota, strict=True)]
+
+
+def _quota(dealer: Dealer, stratum: int, rows: int) -> list[int]:
+    """How many of a stratum's single rows each split gets: what it needs, less where others were overfilled."""
+    least = [int(dealer.spread[stratum] and at in dealer.open and not have) for at, have in enumerate(dealer.groups[stratum])]
+    quota = [max(need, low) for need, low in zip(dealer.need[stratum], least, strict=True)]
+    while sum(quota) > rows:
+        spare = [have - low for have, low in zip(quota, least, strict=True)]
+        quota[spare.index(max(spare))] -= 1
+    return quota
+
+
+def _mend(dealer: Dealer, split: np.ndarray, groups: pl.DataFrame) -> None:
+    """Groups with several labels can leave a label out of a split: move the smallest group that no other label misses."""
+    missing = [(at, to) for at, spread in enumerate(dealer.spread) if spread for to in dealer.open if not dealer.groups[at][to]]
+    for stratum, to in missing:
+        if dealer.groups[stratum][to]:
+            continue  # an earlier move brought it
+        for group, strata, rows, _ in groups.filter(pl.col("stratum").list.contains(stratum)).sort("size", "group").iter_rows():
+            old = int(split[group])
+            if old != to and all(dealer.groups[each][old] > 1 or not dealer.spread[each] for each in strata):
+                for each, count in zip(strata, rows, strict=True):
+                    dealer.groups[each][old] -= 1
+                    dealer.groups[each][to] += 1
+                    dealer.need[each][old] += count
+                    dealer.need[each][to] -= count
+                split[group] = to
+                break
