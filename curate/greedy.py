@@ -92,23 +92,24 @@ class Search:
         `order` holds all positions, those of `known` rows first. Known rows stay without being compared with each other.
         """
         kept_by, similarity = np.full(len(order), -1, dtype=np.int64), np.zeros(len(order))
-        settled = int(known.sum())
+        settled, rank = int(known.sum()), np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order))
         for start in range(0, settled, ROWS):
             self.buckets.add(order[start : min(start + ROWS, settled)])
         order = order[settled:]
         for start in range(0, len(order), ROWS):
             rows = order[start : start + ROWS]
-            self._against_kept(rows, kept_by, similarity)
+            self._against_kept(rows, rank, kept_by, similarity)
             rows = rows[kept_by[rows] < 0]
             self._among(rows, kept_by, similarity)
             self.buckets.add(rows[kept_by[rows] < 0])
         return kept_by, similarity
 
-    def _against_kept(self, rows: np.ndarray, kept_by: np.ndarray, similarity: np.ndarray) -> None:
+    def _against_kept(self, rows: np.ndarray, rank: np.ndarray, kept_by: np.ndarray, similarity: np.ndarray) -> None:
         """Check each row first with the kept row that its signature agrees with most, then, if that fails, with all the others."""
         at, kept = self._proposed(rows)
         agreeing = np.count_nonzero(self.bits[rows[at]] == self.bits[kept], axis=1)
-        order = np.lexsort((np.arange(len(at)), -agreeing, at))
+        order = np.lexsort((rank[kept], -agreeing, at))  # not by position: the result must not depend on how the input lies
         at, kept = at[order], kept[order]
         best = np.concatenate(([True], at[1:] != at[:-1])) if len(at) else np.zeros(0, dtype=bool)
         self._decide(rows[at[best]], kept[best], kept_by, similarity)
@@ -116,7 +117,7 @@ class Search:
         self._decide(rows[at[rest]], kept[rest], kept_by, similarity)
 
     def _proposed(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(place in `rows`, kept row) of all pairs that share a bucket and pass the sieve; kept rows in the order they were kept."""
+        """(place in `rows`, kept row) of all pairs that share a bucket and pass the sieve."""
         bucket = self.buckets.of[rows]
         place = np.repeat(np.arange(len(rows)), bucket.shape[1])[bucket.ravel() >= 0]
         bucket = bucket[bucket >= 0]
@@ -134,39 +135,36 @@ class Search:
     def _sieve(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return minhash.sieve(self.bits, self.sets.sizes, a, b, self.ratio, self.agreement)
 
-    def _decide(self, row: np.ndarray, kept: np.ndarray, kept_by: np.ndarray, similarity: np.ndarray) -> np.ndarray:
-        """Check the pairs; drop rows that resemble a kept row, naming the most similar (of equals, the first). Returns what was found."""
+    def _decide(self, row: np.ndarray, kept: np.ndarray, kept_by: np.ndarray, similarity: np.ndarray) -> None:
+        """Check the pairs; drop rows that resemble a kept row, naming the most similar (of equals, the first)."""
         found = minhash.jaccard(self.sets, row, kept)
         self.checked.add(row, kept, found)
         hits = np.flatnonzero(found >= self.threshold)
         hits = hits[np.lexsort((hits, -found[hits], row[hits]))]
         hits = hits[np.concatenate(([True], row[hits][1:] != row[hits][:-1]))] if len(hits) else hits
         kept_by[row[hits]], similarity[row[hits]] = kept[hits], found[hits]
-        return found
 
     def _among(self, rows: np.ndarray, kept_by: np.ndarray, similarity: np.ndarray) -> None:
-        """Decide rows of one block among themselves. Pairs are checked only once the better row of the two is known to stay."""
-        better, worse = self._pairs_of(rows)
-        open_rows = np.ones(len(rows), dtype=bool)
-        while open_rows.any():
-            waiting = np.zeros(len(rows), dtype=bool)
-            waiting[worse] = True  # a better row that it may resemble is not decided yet
-            stays = open_rows & ~waiting
-            now = stays[better]
-            self._decide(rows[worse[now]], rows[better[now]], kept_by, similarity)
-            open_rows &= ~stays & (kept_by[rows] < 0)
-            left = ~now & open_rows[worse] & open_rows[better]
-            better, worse = better[left], worse[left]
+        """Decide rows of one block among themselves, in rounds.
 
-    def _pairs_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(better, worse) places in `rows` of the pairs that share a bucket and pass the sieve."""
-        found = [np.zeros(0, dtype=np.int64)]
-        for band in range(self.buckets.of.shape[1]):
-            bucket = self.buckets.of[rows, band]
-            place, _, stop = minhash.buckets(bucket, bucket >= 0)
-            later = stop - np.arange(len(place)) - 1
-            other = np.repeat(np.arange(len(place)) + 1, later) + np.arange(later.sum()) - np.repeat(minhash.starts(later)[:-1], later)
-            found.append((np.repeat(place, later) << 32) | place[other])
-        codes = np.unique(np.concatenate(found))
-        codes = codes[self._sieve(rows[codes >> 32], rows[codes & 0xFFFFFFFF])]
-        return codes >> 32, codes & 0xFFFFFFFF
+        A row that is the best one open in all its buckets stays; the others of these buckets are checked against it, and it leaves. So a
+        pair is checked once at most, only with a row that stays, and a bucket of copies is settled in one round.
+        """
+        bucket = self.buckets.of[rows]
+        place = np.repeat(np.arange(len(rows)), bucket.shape[1])[bucket.ravel() >= 0]
+        bucket = bucket[bucket >= 0]
+        by_bucket = np.argsort(bucket, kind="stable")
+        place, bucket = place[by_bucket], bucket[by_bucket]
+        open_rows = np.ones(len(rows), dtype=bool)
+        while len(place):
+            first = np.concatenate(([True], bucket[1:] != bucket[:-1]))
+            stays = open_rows.copy()
+            stays[place[~first]] = False
+            head = place[np.flatnonzero(first)[np.cumsum(first) - 1]]
+            pair = stays[head] & ~first
+            codes = np.unique((head[pair] << 32) | place[pair])
+            codes = codes[self._sieve(rows[codes >> 32], rows[codes & 0xFFFFFFFF])]
+            self._decide(rows[codes & 0xFFFFFFFF], rows[codes >> 32], kept_by, similarity)
+            open_rows &= ~stays & (kept_by[rows] < 0)
+            left = open_rows[place]
+            place, bucket = place[left], bucket[left]
