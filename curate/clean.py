@@ -15,6 +15,7 @@ from curate.params import params_class
 from curate.repairs import RepairName
 from curate.stage import Outcome, Stage, drop, main
 
+MAX_ROUNDS = 8  # nothing real needs more than three; the limit only keeps a freak text from going round for ever
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -94,19 +95,30 @@ def rows(batch: pl.DataFrame, params: Params, context: None) -> Outcome:
 
 
 def repair(batch: pl.DataFrame, params: Params) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Every text repaired in the order of `repairs.REPAIRS`; `repaired_<name>` counts the rows that each one changed."""
+    """Every text repaired in the order of `repairs.REPAIRS`; `repaired_<name>` counts the rows that each one changed.
+
+    One repair can uncover work for another (`&amp;nbsp;`, or mojibake with a zero-width space inside), so texts that changed go round
+    again until they do not.
+    """
     flat = record.texts(batch)
-    content = flat["content"]
-    counts = {}
-    for each in repairs.REPAIRS:
-        if each.name not in params.repairs:
-            continue
-        mended = repairs.apply(content, each, skip=_rows_on_markup(flat, each.needed) if each.name == "html" else None)
-        counts[f"repaired_{each.name}"] = flat.filter(mended.ne_missing(content))["at"].n_unique() if mended is not content else 0
-        content = mended
-    if not any(counts.values()):
-        return batch, counts
-    return record.with_texts(batch, flat.with_columns(content.alias("content"))), counts
+    first = flat["content"]
+    chosen = [each for each in repairs.REPAIRS if each.name in params.repairs]
+    rows_changed: dict[str, set[int]] = {each.name: set() for each in chosen}
+    settled = pl.repeat(False, flat.height, eager=True)
+    for _ in range(MAX_ROUNDS):
+        before = flat["content"]
+        for each in chosen:
+            skip = settled | _rows_on_markup(flat, each.needed) if each.name == "html" else settled
+            content = flat["content"]
+            mended = repairs.apply(content, each, skip)
+            if mended is not content:
+                rows_changed[each.name] |= set(flat.filter(mended.ne_missing(content))["at"])
+                flat = flat.with_columns(mended.alias("content"))
+        settled = before.eq_missing(flat["content"])
+        if settled.all():
+            break
+    counts = {f"repaired_{name}": len(at) for name, at in rows_changed.items()}
+    return (batch if first.equals(flat["content"], null_equal=True) else record.with_texts(batch, flat)), counts
 
 
 def _rows_on_markup(flat: pl.DataFrame, needed: str) -> pl.Series:

@@ -1,7 +1,6 @@
 """The repairs of the clean stage: small functions from text to text, each with a cheap test that says which texts it has to see.
 
-Every repair leaves code (fences, backticks), operators, digits and indentation as they are, and is done when it has run once: a second
-run changes nothing.
+Every repair leaves code (fences, backticks), operators, digits and indentation as they are. The stage repeats them until nothing changes.
 """
 
 import html
@@ -28,12 +27,9 @@ class Repair:
     mend: Callable[[str], str]
 
 
-def apply(content: pl.Series, repair: Repair, skip: pl.Series | None = None) -> pl.Series:
+def apply(content: pl.Series, repair: Repair, skip: pl.Series) -> pl.Series:
     """`content` with `repair` done where it is needed and `skip` is not true. Null stays null."""
-    needed = content.str.contains(repair.needed).fill_null(False)
-    if skip is not None:
-        needed &= ~skip
-    at = needed.arg_true()
+    at = (content.str.contains(repair.needed).fill_null(False) & ~skip).arg_true()
     if not len(at):
         return content
     return content.clone().scatter(at, [repair.mend(text) for text in content.gather(at)])
@@ -134,11 +130,7 @@ def _mend_html(text: str) -> str:
     """Tags of scraped pages become line breaks or nothing, entities become their characters. Code stays."""
     if _looks_like_code(text):
         return text
-    mended = text
-    for _ in range(8):  # once for each time that the text was escaped: `&amp;nbsp;` was twice
-        before, mended = mended, outside_code(mended, _mend_markup)
-        if mended == before:
-            break
+    mended = outside_code(text, _mend_markup)
     return text if mended == text else mended.strip("\n")
 
 
