@@ -289,7 +289,7 @@ def _cut_off(answer: str, min_words: int) -> tuple[str, int] | None:
     if _HANGING.search(last):
         return "hanging_word", words
     tail = len(last.split())
-    listed = _LIST_ITEM.match(last) or 4 * last.count(",") >= tail
+    listed = _LIST_ITEM.match(last) or 4 * last.count(",") >= tail or last.count(": ") >= 2  # also fields of a form
     signed = _LINK_END.search(last) or _SIGNED.search(text[-200:])
     caption = not text.lstrip("\"'“‘(*_ ")[:1].isupper()
     return None if tail < min_words or listed or signed or caption else ("no_end_mark", tail)

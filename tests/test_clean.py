@@ -253,6 +253,7 @@ WHOLE = [
     "Run this on the machine and tell us what it says about the packets:\n\n```bash\nping -c 10 192.168.1.254\n```",
     "Thank you for telling us about the missed visit, we have put the credit on your next bill for you 🙂",
     "He said to the engineer on the phone: “The light has been amber for two days and nothing helps at all”",
+    "Main dish: fish fingers with lemon and peas, Side dish: a bowl of potatoes, Dessert: two scoops of vanilla ice cream",
     "passenger, train, sit, window, ticket, conductor, station, platform, luggage, clock, coffee, bench, bag",
     "the film follows a young man who leaves his village for the city and finds out who he is<|endoftext|>",
     "Your bill is made up of the plan, the pod, and one late fee, which together come to £42.50",
