@@ -1,5 +1,6 @@
 """Near-duplicates: the result is the exact greedy, names its evidence, and does not depend on how the input lies."""
 
+import os
 import random
 import subprocess
 import sys
@@ -9,12 +10,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from scipy.sparse import csr_matrix
 
 from curate import dedup_near, greedy, minhash, record, stage, store
 from curate.dedup_near import STAGE, Params, explain
 from curate.preference import compared
 from curate.record import InputError, ParamsError
-from tests.helpers import ROOT, chat, dropped, frame, preference, row, run_stage, section, write_input
+from tests.helpers import ROOT, SHARED, chat, dropped, frame, preference, row, run_stage, section, write_input
 from tests.test_minhash import plain_jaccard, sets_of, variants
 
 LONG = "Please send me the bill of last month again, the one with the two credits for the missed engineer on it."
@@ -99,6 +101,40 @@ def test_neither_order_nor_parts_nor_workers_change_what_goes(tmp_path: Path, mo
     tables = [pl.read_parquet(tmp_path / name / "dropped.parquet").sort("line") for name in ("a1", "b1")]
     assert tables[0].equals(tables[1])
     assert pl.read_parquet(tmp_path / "a1" / "pairs.parquet").equals(pl.read_parquet(tmp_path / "b1" / "pairs.parquet"))
+
+
+@pytest.mark.skipif(not (SHARED / "t0_55k.parquet").exists(), reason="t0_55k.parquet is not at hand")
+def test_guarantee_on_real_prompts_by_sparse_matrix(tmp_path: Path) -> None:
+    """Every drop is as similar to its kept row as said, and at most 0.1 % of kept rows have a kept neighbour at the threshold.
+
+    FINERY_T0_ROWS sets the size of the sample.
+    """
+    size = int(os.environ.get("FINERY_T0_ROWS", "800"))
+    sample = pl.read_parquet(SHARED / "t0_55k.parquet").fill_null("").gather_every(max(55_000 // size, 1)).head(size)
+    rows = [chat(*turns, line=at) for at, turns in enumerate(sample.select("prompt", "completion").iter_rows(), 1)]
+    gone = run(rows, tmp_path)
+    shared, sizes = shared_shingles(compared(frame(rows), "both").to_list())
+    union = sizes[:, None] + sizes[None, :] - shared
+    similarity = shared / np.maximum(union, 1)
+    for each in gone:
+        found = similarity[each["line"] - 1, each["evidence"]["kept_line"] - 1]
+        assert found >= 0.8
+        assert found == pytest.approx(each["evidence"]["similarity"], abs=5e-5)
+    kept = np.array(kept_lines(tmp_path / "out")) - 1
+    near = np.triu(similarity[np.ix_(kept, kept)] >= 0.8, 1)
+    assert len(gone) > size / 40
+    assert len(set(np.argwhere(near).ravel().tolist())) <= len(kept) / 1000
+
+
+def shared_shingles(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """How many 5-grams each two texts share, and how many each has, from a text by 5-gram matrix."""
+    number: dict[str, int] = {}
+    columns = [[number.setdefault(each, len(number)) for each in some] for some in sets_of(texts)]
+    sizes = np.array([len(each) for each in columns])
+    starts = np.concatenate(([0], np.cumsum(sizes)))
+    flat = np.fromiter((at for each in columns for at in each), dtype=np.int64, count=int(starts[-1]))
+    matrix = csr_matrix((np.ones(len(flat), dtype=np.int32), flat, starts), shape=(len(texts), len(number)))
+    return (matrix @ matrix.T).toarray(), sizes
 
 
 def test_chains_do_not_merge(tmp_path: Path) -> None:
