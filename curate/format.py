@@ -237,7 +237,7 @@ def _dropped(batch: pl.DataFrame, refused: Sequence[tuple[int, Refusal]]) -> pl.
 def finish(folder: Path, params: Params, metrics: Mapping[str, Any]) -> None:
     """The card, the template and format.json. Raises StageFailure if there is nothing to train on."""
     counts = metrics["counts"]
-    splits = [split for split in record.SPLITS if counts.get(f"{split}_rows")]
+    splits = [split for split in record.SPLITS if counts.get(f"{split}_rows")]  # `datasets` refuses an empty one
     if not counts.get("train_rows") and not counts.get("all_rows"):
         raise StageFailure(f"no training row is left; dropped: {metrics['reasons'] or 'none'}. Look at max_length and the template.")
     source = template.load_template(params.template, Path(params.tokenizer))

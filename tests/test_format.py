@@ -66,10 +66,15 @@ def test_nothing_left_to_train_stops_with_the_reasons(tokenizer: Path, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_split_that_loses_every_row_is_left_out_of_the_card(tokenizer: Path, tmp_path: Path) -> None:
+def test_a_split_that_loses_every_row_is_empty_and_not_on_the_card(
+    tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
     formatted(tokenizer, tmp_path, [chat("Hi", "Yo")], validation=[chat("Only a question?")])
-    assert [part.split for part in store.parts(tmp_path / "out")] == ["train"]
-    assert "validation" not in (tmp_path / "out" / "README.md").read_text()
+    assert [(part.split, part.rows) for part in store.parts(tmp_path / "out")] == [("train", 1), ("validation", 0)]
+    loaded = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    assert {name: split.num_rows for name, split in loaded.items()} == {"train": 1}
 
 
 LONG = "Hold the pin for 15 seconds. " * 40
