@@ -90,7 +90,7 @@ def figures_of(scores: pl.DataFrame, seed: int, resamples: int) -> tuple[dict[st
     systems = scores["system"].unique(maintain_order=True).to_list()
     against = {other: metrics.compare(scores, other, seed, resamples) for other in systems if other != "tuned"}
     main = against["base"]
-    verdict = judge(main.loss, main.control, (main.label_accuracy, main.exact_match))
+    verdict = judge(main.loss, main.prompt_gain, main.control, (main.label_accuracy, main.exact_match))
     slices, small = metrics.slices(scores, seed, resamples)
     first = scores.filter(pl.col("system") == systems[0])
     return {

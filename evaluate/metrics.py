@@ -119,7 +119,10 @@ class Comparison:
 
     loss: Interval
     loss_p: float
-    control: Interval | None  # None if the other system was not asked behind other prompts, or no item has a prompt
+    prompt_gain: Interval  # of the tuned model alone
+    control: (
+        Interval | None
+    )  # its prompt gain minus the other's; None if the other system was not asked behind other prompts, or no item has a prompt
     exact_match: Paired
     label_accuracy: Paired
     token_f1: Interval
@@ -133,6 +136,7 @@ def compare(scores: pl.DataFrame, other: str, seed: int, resamples: int) -> Comp
     return Comparison(
         loss=bootstrap(difference, seed, resamples),
         loss_p=sign_flip(difference, seed, resamples),
+        prompt_gain=bootstrap(pairs["prompt_gain"].drop_nulls().to_numpy(), seed, resamples),
         control=bootstrap(gain.to_numpy(), seed, resamples) if len(gain) else None,
         exact_match=_right_or_wrong(pairs, "exact_match"),
         label_accuracy=_right_or_wrong(pairs, "label_right"),

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from evaluate.holdout import Item
 from evaluate.metrics import FEW, paired
-from evaluate.verdict import FEWEST
+from evaluate.verdict import FEWEST, SHARE
 
 TEMPLATES = Path(__file__).resolve().parent
 TITLES = {"base": "Base", "few_shot": "Few-shot base", "tuned": "Tuned"}
@@ -63,6 +63,7 @@ def render(figures: dict[str, Any], scores: pl.DataFrame, items: Sequence[Item])
         slice_tables=tables,
         few=FEW,
         fewest=FEWEST,
+        share=SHARE,
         samples=_samples(scores, items),
     )
 
@@ -72,6 +73,7 @@ def _main_points(figures: dict[str, Any]) -> list[Point]:
     for other, comparison in figures["tuned_against"].items():
         found.append(_point(f"Loss, {TITLES[other].lower()} − tuned", comparison["loss"]))
         if comparison["control"] is not None:
+            found.append(_point("Prompt gain, tuned", comparison["prompt_gain"]))
             found.append(_point("Control: prompt gain, tuned − base", comparison["control"]))
     return [point for point in found if point is not None]
 

@@ -366,11 +366,14 @@ def test_training_on_true_answers_is_better(task_world, capsys):
     assert printed[-1].startswith("Verdict: better. ") and printed[-1].endswith("true-reports/evaluation.html")
 
 
-def test_training_on_shuffled_answers_is_not_shown_though_the_loss_fell(task_world):
+@pytest.mark.parametrize("order", [3, 10])  # 10: of twelve orders the one that by chance ties prompts and answers most
+def test_training_on_shuffled_answers_is_not_shown_though_the_loss_fell(task_world, order):
     rows = task(400, seed=1)
     answers = [answer for _, answer, _ in rows]
-    random.Random(9).shuffle(answers)
-    found = tuned_on(task_world, [(prompt, answer, label) for (prompt, _, label), answer in zip(rows, answers, strict=True)], "shuffled")
+    random.Random(order).shuffle(answers)
+    found = tuned_on(
+        task_world, [(prompt, answer, label) for (prompt, _, label), answer in zip(rows, answers, strict=True)], f"shuffled-{order}"
+    )
     assert found["tuned_against"]["base"]["loss"]["low"] > 0.2  # loss alone would call it better
     assert found["verdict"] == "not shown"
     assert "learned the style of the answers, and not to answer" in found["reason"]

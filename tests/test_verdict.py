@@ -12,28 +12,32 @@ from evaluate.statistics import Interval
 from evaluate.verdict import Paired, judge
 
 UP, DOWN, OPEN = Interval(0.5, 0.4, 0.6, 80), Interval(-0.5, -0.6, -0.4, 80), Interval(0.01, -0.1, 0.12, 80)
+NONE = Interval(float("nan"), float("nan"), float("nan"), 0)
 SAME, FEWER, MORE = Paired(3, 4, 80, 1.0), Paired(1, 12, 80, 0.003), Paired(12, 1, 80, 0.003)
 
 
 @pytest.mark.parametrize(
-    ("loss", "control", "matches", "word", "says"),
+    ("loss", "gain", "control", "matches", "word", "says"),
     [
-        (UP, UP, (SAME,), "better", "own prompt helps"),
-        (UP, UP, (MORE,), "better", "fell"),
-        (UP, None, (), "better", "No item has a prompt"),
-        (UP, OPEN, (SAME,), "not shown", "learned the style of the answers, and not to answer"),
-        (UP, DOWN, (MORE,), "not shown", "behind the prompts of other items"),
-        (UP, UP, (SAME, FEWER), "not shown", "12 lost, 1 gained"),
-        (UP, Interval(0.5, 0.4, 0.6, 4), (SAME,), "not shown", "only 4 items"),
-        (DOWN, UP, (MORE,), "worse", "rose"),
-        (OPEN, UP, (FEWER,), "worse", "12 lost"),
-        (OPEN, UP, (MORE,), "not shown", "holds zero"),
-        (Interval(0.5, 0.4, 0.6, 9), UP, (SAME,), "not shown", "Only 9"),
-        (Interval(0.5, 0.0, 0.6, 80), UP, (SAME,), "not shown", "holds zero"),
+        (UP, UP, UP, (SAME,), "better", "own prompt helps"),
+        (UP, UP, UP, (MORE,), "better", "fell"),
+        (UP, NONE, None, (), "better", "No item has a prompt"),
+        (UP, UP, OPEN, (SAME,), "not shown", "learned the style of the answers, and not to answer"),
+        (UP, UP, DOWN, (MORE,), "not shown", "behind the prompts of other items"),
+        (UP, OPEN, UP, (SAME,), "not shown", "learned the style"),  # the base does worse behind own prompts, the tuned alike
+        (UP, UP, Interval(0.024, 0.01, 0.04, 80), (SAME,), "not shown", "5% of the fall"),  # surely there, and next to nothing
+        (UP, UP, Interval(0.026, 0.01, 0.04, 80), (SAME,), "better", "own prompt helps"),
+        (UP, UP, UP, (SAME, FEWER), "not shown", "12 lost, 1 gained"),
+        (UP, UP, Interval(0.5, 0.4, 0.6, 4), (SAME,), "not shown", "only 4 items"),
+        (DOWN, UP, UP, (MORE,), "worse", "rose"),
+        (OPEN, UP, UP, (FEWER,), "worse", "12 lost"),
+        (OPEN, UP, UP, (MORE,), "not shown", "holds zero"),
+        (Interval(0.5, 0.4, 0.6, 9), UP, UP, (SAME,), "not shown", "Only 9"),
+        (Interval(0.5, 0.0, 0.6, 80), UP, UP, (SAME,), "not shown", "holds zero"),
     ],
 )
-def test_rule(loss, control, matches, word, says):
-    verdict = judge(loss, control, matches)
+def test_rule(loss, gain, control, matches, word, says):
+    verdict = judge(loss, gain, control, matches)
     assert verdict.word == word
     assert says in verdict.reason
 
