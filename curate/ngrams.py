@@ -19,7 +19,7 @@ TOKEN = (
     rf"|[[\p{{L}}\p{{M}}]--[{_UNSPACED}]]+(?:['’][\p{{L}}\p{{M}}]+)*"
     r"|[\p{Sm}\p{Sc}*/%^-]"
 )
-PARTITION = 1 << 24  # n-grams looked at together in `containing`: some 500 MB of scratch memory
+PARTITION = 1 << 22  # n-grams looked at together in `containing`: some 300 MB of scratch memory
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 
 
