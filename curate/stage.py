@@ -42,7 +42,7 @@ __all__ = ["Outcome", "Plan", "Progress", "Stage", "command", "drop", "main", "r
 T = TypeVar("T")
 for _name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):  # every part of Finery passes here before it loads a library that phones home
     os.environ.setdefault(_name, "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait do not spin: on a busy machine torch is ten times faster so
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads do not spin: five times faster on a busy machine
 INLINE_BATCHES = 1  # input of at most this many batches is done in this process: starting workers costs more
 
 
