@@ -88,7 +88,7 @@ def _measures(figures: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     against = figures["tuned_against"]["base"]
     differences = {
-        "loss": _cell(against["loss"], False, f", p = {_text(against['loss_p'], '{:.4g}')}"),
+        "loss": _cell(against["loss"], False, f", p {_p(against['loss_p'])}"),
         "prompt_gain": _cell(against["control"], False),
         "exact_match": _mcnemar(against["exact_match"]),
         "label_accuracy": _mcnemar(against["label_accuracy"]),
@@ -121,7 +121,11 @@ def _cell(interval: dict[str, Any] | None, share: bool, more: str = "") -> dict[
 def _mcnemar(match: dict[str, Any]) -> dict[str, str]:
     if not match["n"]:
         return {"value": NOT_KNOWN, "note": ""}
-    return {"value": f"+{match['gained']} −{match['lost']}", "note": f"of {match['n']:,}, p = {_text(match['p'], '{:.4g}')}"}
+    return {"value": f"+{match['gained']} −{match['lost']}", "note": f"of {match['n']:,}, p {_p(match['p'])}"}
+
+
+def _p(value: float) -> str:
+    return "< 0.0001" if value < 0.0001 else f"= {value:.2g}"
 
 
 def _text(value: float | None, layout: str = "{:.4f}") -> str:
@@ -179,7 +183,7 @@ def _slice_row(each: dict[str, Any], reach: float) -> dict[str, Any]:
         "difference": _text(difference["value"], "{:+.4f}"),
         "interval": f"{_text(difference['low'])} to {_text(difference['high'])}" if point else "",
         "point": (point, reach),
-        "p": _text(each["p_holm"], "{:.3g}"),
+        "p": _p(each["p_holm"]).removeprefix("= "),
         "exact_base": _cell(each["exact_base"], True)["value"],
         "exact_tuned": _cell(each["exact_tuned"], True)["value"],
     }
@@ -239,7 +243,7 @@ def _sample(item: Item, by_system: dict[tuple[int, str], dict[str, Any]], at: in
     for name, title in TITLES.items():
         row = by_system.get((at, name))
         if row is not None and row["output"] is not None:
-            sides.append({"title": title, "text": _short(row["output"]), "exact": row["exact_match"], "cut": row["cut"]})
+            sides.append({"title": title, "text": _short(row["output"]) or "(nothing)", "exact": row["exact_match"], "cut": row["cut"]})
     return {
         "heading": heading,
         "id": item.id,
