@@ -182,15 +182,12 @@ class _Run:
         """The narrow frames of all batches, spooled to disk and memory-mapped: the system pages them out under pressure."""
         assert self.stage.survey is not None
         files: list[tuple[Path, bool]] = []
-        work = _Bound(self.stage.survey, self.params, context)
+        work = _Spool(self.stage.survey, self.params, context, scratch)
         for folder in [self.against, self.in_dir] if self.against else [self.in_dir]:
-            for batch, narrow in self._each(work, "survey", folder):
-                if narrow.height != batch:
-                    raise StageFailure(f"{self.stage.name}: survey gave {narrow.height} rows for {batch}. This is a fault in the stage.")
+            for batch, path in self._each(work, "survey", folder):
                 known = folder is self.against
                 self.known += batch if known else 0
-                files.append((scratch / f"{len(files):06d}.arrow", known))
-                store.write_ipc(narrow, files[-1][0])
+                files.append((path, known))
         if not files:  # no rows at all: the plan still sees its columns
             nothing = record.empty({"row": pl.UInt32(), "split": pl.String(), **record.SCHEMA})
             return self.stage.survey(nothing, self.params, context).with_columns(pl.lit(False).alias("known"))
@@ -289,6 +286,26 @@ class _Bound:
         return self.function(batch, self.params, self.context)
 
 
+@dataclass(frozen=True)
+class _Spool:
+    """A survey whose result goes to disk in the process that made it: frames of signatures are large to send, and pickling frames over
+    numpy's memory was seen to hang a worker."""
+
+    survey: Callable[[pl.DataFrame, Any, Any], pl.DataFrame]
+    params: Any
+    context: Any
+    scratch: Path
+
+    def __call__(self, batch: pl.DataFrame) -> Path:
+        narrow = self.survey(batch, self.params, self.context)
+        if narrow.height != batch.height:
+            raise StageFailure(f"a survey gave {narrow.height} rows for {batch.height}. This is a fault in the stage.")
+        handle, name = tempfile.mkstemp(dir=self.scratch, suffix=".arrow")
+        os.close(handle)
+        store.write_ipc(narrow, Path(name))
+        return Path(name)
+
+
 def _keep_all(batch: pl.DataFrame) -> Outcome:
     return Outcome(batch, record.empty(DROPPED))
 
@@ -309,8 +326,8 @@ def _in_order(work: Callable[[pl.DataFrame], T], incoming: Iterable[pl.DataFrame
         for batch in incoming:
             yield batch.height, work(batch)
         return
-    for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS"):  # one thread a worker: the workers are the parallelism
-        os.environ.setdefault(name, "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers are the parallelism
+    os.environ.setdefault("POLARS_MAX_THREADS", "2")  # with one, a frame that waits to be freed can block the one that is sent
     waiting: deque[tuple[int, Future[T]]] = deque()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(work, os.getpid())) as pool:
         try:
