@@ -46,7 +46,7 @@ def _hash(text: str) -> str:
 
 
 def _better_first(narrow: pl.DataFrame) -> pl.DataFrame:
-    """Known rows first, then labelled before unlabelled, longer answer before shorter (folding hides lost white space), then by id, file and line."""
+    """Known rows first; then labelled, then longer answers (folding hides lost white space), then by id, file and line."""
     return narrow.sort("known", "labelled", "answer_chars", "id", "source", "line", descending=[True, True, True, False, False, False])
 
 

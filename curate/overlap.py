@@ -1,8 +1,9 @@
 """Benchmark items found in rows: an index over the items, and a search that tells how each was met.
 
 Four ways, strongest first. `exact`: the item's question is the row's prompt, one of its user messages or its document, but for
-case, white space and punctuation. `near`: exact Jaccard of the same character 5-grams that near-duplicates are found by. `ngram`: one
-row covers enough of an item's word n-grams, or shares a long enough run of words with it. `contained`: an item too short for an n-gram stands whole in a message.
+case, white space and punctuation. `near`: exact Jaccard of the same character 5-grams that near-duplicates are found by. `ngram`: word
+n-grams of one row cover enough of an item's words, or one row shares a long enough run of words with it. `contained`: an item too short
+for an n-gram stands whole in a message.
 
 The index is small (the benchmarks') and travels to worker processes; rows stream by. Sources: coverage by one row, Lambert and others
 2024 (Tülu 3); longest run, Singh and others 2024 (ConTAM).
@@ -21,7 +22,7 @@ HIT: dict[str, pl.DataType] = {
     "at": pl.UInt32(),  # position of the row in its batch
     "item": pl.UInt32(),  # position in Index.items
     "tier": pl.UInt8(),  # place in TIERS
-    "score": pl.Float64(),  # Jaccard, or covered share of the item's n-grams; 1.0 for exact and contained
+    "score": pl.Float64(),  # Jaccard, or covered share of the item's words; 1.0 for exact and contained
     "words": pl.UInt32(),  # longest common run (ngram, contained), else 0
     "answer": pl.Boolean(),  # it is the item's answer that was met, not its question
     "field": pl.String(),
@@ -37,7 +38,7 @@ class Rules:
 
     threshold: float  # Jaccard, above 0
     n: int  # words of an n-gram
-    coverage: float  # share of an item's n-grams in one row
+    coverage: float  # share of an item's words that n-grams of one row cover
     run: int | None  # words in a row that are enough by themselves; None: never
     min_words: int  # shorter items are only compared whole
     common: int  # an n-gram in more items than this is the set's template, not an item's own
@@ -52,7 +53,7 @@ class Index:
     values: np.ndarray  # u64, sorted n-gram hashes
     part: np.ndarray
     place: np.ndarray  # token of the part where the n-gram starts
-    sizes: np.ndarray  # n-grams of each part in the lists
+    sizes: np.ndarray  # tokens of each part that its n-grams in the lists cover
     short: dict[int, tuple[np.ndarray, np.ndarray]]  # words -> sorted hashes of whole items, and their parts
 
 
@@ -81,8 +82,22 @@ def index(items: pl.DataFrame, rules: Rules) -> Index:
         if mine.any():
             by_hash = np.argsort(whole[mine], kind="stable")
             short[words] = whole[mine][by_hash], owner[mine][by_hash]
-    counts = np.bincount(part, minlength=len(sizes))
-    return Index(items, minhash.shingles(items["folded"]), values[order], part[order], place[order], counts, short)
+    covered = _covered(pl.DataFrame({"part": part, "item_start": place}), ["part"], rules.n)
+    totals = np.zeros(len(sizes), dtype=np.int64)
+    totals[covered["part"].to_numpy()] = covered["covered"].to_numpy()
+    return Index(items, minhash.shingles(items["folded"]), values[order], part[order], place[order], totals, short)
+
+
+def _covered(starts: pl.DataFrame, by: list[str], n: int) -> pl.DataFrame:
+    """Tokens under at least one of the n-grams that start at `item_start`, for every group of `by`."""
+    to_next = pl.col("item_start").cast(pl.Int64).diff().shift(-1).fill_null(n)
+    return (
+        starts.select(*by, "item_start")
+        .unique()
+        .sort(*by, "item_start")
+        .group_by(by, maintain_order=True)
+        .agg(covered=to_next.clip(0, n).sum())
+    )
 
 
 def _own(values: np.ndarray, part: np.ndarray, folded: pl.Series, common: int) -> np.ndarray:
@@ -187,8 +202,8 @@ def _runs(flat: pl.DataFrame, found_in: Index, rules: Rules) -> Iterator[pl.Data
         return
     met = pl.DataFrame({"text": text[ours], "start": place[ours], "part": found_in.part[theirs], "item_start": found_in.place[theirs]})
     met = met.with_columns(pl.Series("at", flat["at"].to_numpy()[text[ours]]))
-    shared = met.group_by("at", "part").agg(pl.col("item_start").n_unique().alias("shared"))
-    shared = shared.with_columns(score=pl.col("shared") / pl.Series(found_in.sizes[shared["part"].to_numpy()]))
+    shared = _covered(met, ["at", "part"], rules.n)
+    shared = shared.with_columns(score=pl.col("covered") / pl.Series(found_in.sizes[shared["part"].to_numpy()]))
     met = met.with_columns(slope=pl.col("start").cast(pl.Int64) - pl.col("item_start")).sort("text", "part", "slope", "start")
     whole = ["text", "part", "slope"]
     broken = pl.any_horizontal(pl.col(whole) != pl.col(whole).shift(1)) | (pl.col("start") != pl.col("start").shift(1) + 1)

@@ -121,7 +121,7 @@ def _format_gates(steps: dict[str, Any], limits: Limits) -> list[dict[str, Any]]
     if "format" not in steps:
         return []
     counts, rows = steps["format"]["counts"], max(steps["format"]["rows_in"], 1)
-    cut = counts.get("truncated_rows", 0)
+    cut = sum(count for name, count in counts.items() if name.endswith("_truncated"))
     silent = steps["format"]["reasons"].get("zero_loss", {}).get("rows", 0)
     return [
         _over("Truncated rows", cut / rows, limits.truncated_share, "warn", f"{cut:,} rows are longer than the context and were cut."),
