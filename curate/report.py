@@ -89,7 +89,9 @@ def count(data: Path, found: dict[str, gather.Stage], params: Params, sections: 
     return numbers
 
 
-def render(numbers: dict[str, Any], found: dict[str, gather.Stage], pictures: dict[str, Any], shown: list[Sample]) -> str:
+def render(
+    numbers: dict[str, Any], found: dict[str, gather.Stage], pictures: dict[str, Any], shown: list[tuple[str, str, list[Sample]]]
+) -> str:
     """The page. Jinja escapes whatever is not made by our own picture and marking functions."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "reporting"),
@@ -114,11 +116,11 @@ def _sizes(sizes: list[int]) -> dict[str, int]:
 
 def _similarities(found: dict[str, gather.Stage]) -> dict[str, int]:
     """Checked pairs of dedup_near by similarity, in steps of 0.02 from the near-miss limit up."""
-    table = found["dedup_near"].table("pairs") if "dedup_near" in found else None
+    table = found["dedup_near"].table("histogram") if "dedup_near" in found else None
     if table is None or not table.height:
         return {}
-    steps = table.select((pl.col("similarity") * 50 + 1e-9).floor().clip(0, 49).cast(pl.Int32).alias("step"))
-    return {f"{step / 50:.2f}": count for step, count in steps.group_by("step").len().sort("step").rows()}
+    steps = table.select((pl.col("from") * 50 + 1e-6).floor().clip(0, 49).cast(pl.Int32).alias("step"), "pairs")
+    return {f"{step / 50:.2f}": count for step, count in steps.group_by("step").agg(pl.col("pairs").sum()).sort("step").rows()}
 
 
 def _rows(found: dict[str, gather.Stage], stage: str, name: str) -> list[dict[str, Any]]:

@@ -38,15 +38,18 @@ class Sample:
     other_where: str
 
 
-def samples(found: dict[str, Stage], per_reason: int, scrub: ScrubParams, benchmarks: Path) -> list[Sample]:
-    """At most `per_reason` rows for every stage and reason. `benchmarks` is the folder that decontaminate compared with."""
+def samples(found: dict[str, Stage], per_reason: int, scrub: ScrubParams, benchmarks: Path) -> list[tuple[str, str, list[Sample]]]:
+    """(stage, reason, at most `per_reason` rows), in stage order. `benchmarks` is the folder that decontaminate compared with."""
     chosen = {name: _choose(stage.dropped, per_reason) for name, stage in found.items()}
     shown = []
     items = _items(benchmarks, chosen.get("decontaminate", []))
     for name, rows in chosen.items():
         texts = _texts(found, name, rows, scrub)
         shown += [_sample(name, row, texts, items) for row in rows]
-    return shown
+    groups: dict[tuple[str, str], list[Sample]] = {}
+    for sample in shown:
+        groups.setdefault((sample.stage, sample.reason), []).append(sample)
+    return [(stage, reason, rows) for (stage, reason), rows in groups.items()]
 
 
 def _items(benchmarks: Path, rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int], str]:
