@@ -417,7 +417,7 @@ class _Watch(TrainerCallback):
                 f"step {state.global_step}: the validation loss rose to {logs['eval_loss']:.3f}, the base's own is {base:.3f}. {_ADVICE}"
             )
         now = time.monotonic()
-        if args.disable_tqdm and state.global_step > self.first_step and now - self.shown >= 5:
+        if args.disable_tqdm and state.global_step > self.first_step and (now - self.shown >= 5 or "eval_loss" in logs):
             self.shown = now
             pace = (state.global_step - self.first_step) / max(now - self.began, 1e-9)
             left = (state.max_steps - state.global_step) / max(pace, 1e-9)
