@@ -122,6 +122,9 @@ def _ready(model: Any, tokenizer: Any) -> Loaded:
 
     if torch.cuda.is_available() and not getattr(model, "is_loaded_in_4bit", False):
         model = model.to("cuda")
+    for module in model.modules():  # bitsandbytes 0.50 would repack 4-bit weights on some CPUs and round the product to bf16
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     model.eval()
     stops = {tokenizer.eos_token_id, *_as_list(getattr(model.generation_config, "eos_token_id", None))} - {None}
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -167,6 +170,9 @@ def with_adapter(base: Loaded, folder: Path) -> Loaded:
             f"{folder}: the adapter does not fit this base model: {_short(error)} It was trained on another base; run train again."
         ) from error
     _check_all_loaded(model, folder)
+    for module in model.modules():  # bitsandbytes 0.50 would repack 4-bit weights on some CPUs and round the product to bf16
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     model.eval()
     model.generation_config = base.model.generation_config
     return Loaded(model, base.tokenizer, base.limit, base.stops)
