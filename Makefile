@@ -22,7 +22,7 @@ repro: setup ## raw files to verdict; what is up to date does not run
 	@echo
 	@echo "Curation report: reports/curation.html"
 	@echo "Evaluation:      reports/evaluation.html"
-	@python -c 'import json; print("Verdict:        ", json.load(open("reports/evaluation.json"))["verdict"]["sentence"])'
+	@python -c 'import json; e = json.load(open("reports/evaluation.json")); print("Verdict:         " + e["verdict"] + ". " + e["reason"])'
 
 test: setup ## unit tests, then the whole pipeline
 	python -m pytest

@@ -124,7 +124,7 @@ def _ready(model: Any, tokenizer: Any) -> Loaded:
         model = model.to("cuda")
     for module in model.modules():  # bitsandbytes 0.50 would repack 4-bit weights on some CPUs and round the product to bf16
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     model.eval()
     stops = {tokenizer.eos_token_id, *_as_list(getattr(model.generation_config, "eos_token_id", None))} - {None}
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -172,7 +172,7 @@ def with_adapter(base: Loaded, folder: Path) -> Loaded:
     _check_all_loaded(model, folder)
     for module in model.modules():  # bitsandbytes 0.50 would repack 4-bit weights on some CPUs and round the product to bf16
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     model.eval()
     model.generation_config = base.model.generation_config
     return Loaded(model, base.tokenizer, base.limit, base.stops)

@@ -33,7 +33,8 @@ class IntakeError(Exception):
 @task(cache_policy=NO_CACHE, task_run_name="{stage}")
 def run_stage(stage: str, in_dir: Path, out_dir: Path, against: Path | None) -> None:
     """One curate stage on the new rows, compared with the dataset's own where `against` is given."""
-    command = [sys.executable, "-m", f"curate.{stage}", in_dir, out_dir, *(["--against", against] if against else [])]
+    compared: list[str | Path] = ["--against", against] if against else []
+    command = [sys.executable, "-m", f"curate.{stage}", in_dir, out_dir, *compared]
     run_command(stage, command)
 
 

@@ -75,12 +75,12 @@ def summarise(lines: list[str]) -> None:
     create_markdown_artifact("\n".join(["| stage | state | seconds |", "|---|---|---|", *lines]), key="finery-pipeline")
 
 
-@flow(name="finery-pipeline", task_runner=ThreadPoolTaskRunner[Any](max_workers=4), validate_parameters=False)
+@flow(name="finery-pipeline", task_runner=ThreadPoolTaskRunner(max_workers=4), validate_parameters=False)  # type: ignore[arg-type]
 def pipeline(stages: dict[str, set[str]]) -> None:
     """Run every stage once those it reads are done. Raises CommandFailed of the first stage that failed, after all others ended."""
     futures: dict[str, PrefectFuture[float]] = {}
     for name, needs in stages.items():
-        futures[name] = run_stage.submit(name=name, wait_for=[futures[need] for need in needs if need in futures])
+        futures[name] = run_stage.submit(name, wait_for=[futures[need] for need in needs if need in futures])  # type: ignore[call-overload]
     results = {name: future.result(raise_on_failure=False) for name, future in futures.items()}
     lines = [f"| {name} | {future.state.name} | {_seconds(results[name])} |" for name, future in futures.items()]
     summarise(lines)

@@ -126,7 +126,7 @@ def cover(ours: pl.Series, theirs: pl.Series) -> float:
     """The largest share of anybody's n-grams that a row of the other side has."""
     sets = pl.concat([ours, theirs])
     sides = np.array([0] * len(ours) + [1] * len(theirs))
-    return float(ngrams.containing(sets, 1e-9, 1000, sides=sides)["coverage"].max() or 0)
+    return float(ngrams.containing(sets, 1e-9, 1000, sides=sides)["coverage"].max() or 0)  # type: ignore[arg-type]
 
 
 def test_no_copy_repeats_a_text_or_comes_near_a_benchmark(grow, tmp_path):

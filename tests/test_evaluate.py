@@ -96,7 +96,7 @@ FORMAT = {"id": pl.String, "source": pl.String, "line": pl.Int64, "kind": pl.Str
 def save_format(folder: Path, train: list[dict], test: list[dict]) -> Path:
     for split, rows in (("train", train), ("test", test)):
         (folder / "kept" / split).mkdir(parents=True)
-        pl.DataFrame(rows, schema=FORMAT).write_parquet(folder / "kept" / split / "part-00000.parquet")
+        pl.DataFrame(rows, schema=FORMAT).write_parquet(folder / "kept" / split / "part-00000.parquet")  # type: ignore[arg-type]
     return folder
 
 

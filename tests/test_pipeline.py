@@ -135,9 +135,9 @@ def test_no_planted_value_stands_anywhere_after_scrub(built: Path) -> None:
 
 def test_the_tuned_model_beats_its_base_and_the_verdict_says_so(built: Path) -> None:
     evaluation = json.loads((built / "reports/evaluation.json").read_text())
-    assert evaluation["verdict"]["verdict"] == "better", evaluation["verdict"]
-    low, high = evaluation["loss"]["difference"]["interval"]
-    assert 0 < low < high
+    assert evaluation["verdict"] == "better", evaluation["reason"]
+    fall = evaluation["tuned_against"]["base"]["loss"]
+    assert 0 < fall["low"] < fall["high"]
 
 
 def test_nothing_changed_means_nothing_runs(built: Path) -> None:

@@ -128,7 +128,7 @@ def _page(hostile: str) -> str:
     from evaluate.evaluate import figures_of
 
     rows = [(hostile, hostile, hostile)] * 12
-    scores = _scores(rows, source=hostile)
+    scores = _scores(rows, source=hostile)  # type: ignore[arg-type]
     items = [item(at, hostile, hostile, prompt=hostile, answer=hostile) for at in range(12)]
     figures, _ = figures_of(scores, seed=0, resamples=200)
     figures |= {"left_out": {}, "base": {"name": hostile, "revision": hostile, "kind": "hub"}, "dataset": None}
