@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.shared import CommandFailed, run_command
+from flows.shared import CommandFailed, hide_tracebacks, run_command
 
 # isort: split
 import yaml
@@ -101,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the graph of dvc.yaml under Prefect.")
     parser.add_argument("--upto", metavar="STAGE", help="the last stage wanted (default: all)")
     options = parser.parse_args()
+    hide_tracebacks()
     try:
         stages = graph()
     except FileNotFoundError as error:

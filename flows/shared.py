@@ -3,6 +3,7 @@
 Import this before prefect: it switches telemetry off, and a throw-away server on unless PREFECT_API_URL names a real one.
 """
 
+import logging
 import os
 import subprocess
 import sys
@@ -17,6 +18,22 @@ for _name, _value in {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
 }.items():
     os.environ.setdefault(_name, _value)
+
+
+class _NoTraceback(logging.Filter):
+    """Prefect logs a failed run with its traceback; the message says it all to a user who made a mistake."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.exc_info = None
+        return True
+
+
+def hide_tracebacks() -> None:
+    """Keep tracebacks out of the log of this process, unless FINERY_DEBUG=1. Call it after prefect is imported."""
+    if os.environ.get("FINERY_DEBUG") != "1":
+        for name in ("prefect.flow_runs", "prefect.task_runs"):
+            logging.getLogger(name).addFilter(_NoTraceback())
+
 
 TAIL_LINES = 12  # of a failed command, shown with the error
 

@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 import yaml
 
+from flows import intake
 from tests.helpers import ROOT
 
 CURATED = (
@@ -63,6 +64,15 @@ def copy_project(folder: Path) -> Path:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace after its first `dvc repro`. Tests that change it put it back."""
     folder = copy_project(tmp_path_factory.mktemp("finery"))
+    params = (folder / "params.yaml").read_text()
+    for whole, smaller in (
+        ("    steps: 180 ", "    steps: 90 "),
+        ("  epochs: 2 ", "  epochs: 1 "),
+        ("  eval_steps: 96 ", "  eval_steps: 40 "),
+    ):
+        assert whole in params
+        params = params.replace(whole, smaller)  # half the base and half the training: minutes matter more here than the last digit
+    (folder / "params.yaml").write_text(params)
     run(folder, "-m", "dvc", "repro", OMP_NUM_THREADS="2")
     return folder
 
@@ -178,7 +188,7 @@ def test_a_killed_stage_leaves_nothing_half_written(built: Path, stage: str) -> 
             time.sleep(0.002)
         os.killpg(process.pid, signal.SIGKILL)
     assert not out.exists() or hashes(out) == before, "whole or nothing"
-    run(built, "-m", "dvc", "repro", "--single-item", stage)
+    run(built, "-m", "dvc", "repro", "--single-item", "--force", stage)
     assert hashes(out) == before
     assert not list(out.parent.glob(f".{stage}.*")), "what the killed run left is gone"
 
@@ -250,12 +260,12 @@ def test_the_pipeline_runs_the_graph_under_prefect(built: Path) -> None:
 
 def test_a_failing_stage_fails_the_pipeline_with_its_own_error(built: Path) -> None:
     params = yaml.safe_load((built / "params.yaml").read_text())
-    params["decontaminate"]["benchmarks"] = "data/no-such-folder"
+    params["clean"]["languages"] = ["klingon"]
     before = (built / "params.yaml").read_text()
     try:
         (built / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-        text = mistake(built, "-m", "flows.pipeline", "--upto", "decontaminate")
-        assert "decontaminate" in text and "data/no-such-folder" in text
+        text = mistake(built, "-m", "flows.pipeline", "--upto", "clean")
+        assert "clean ended with exit code" in text and "klingon" in text
         assert "no such stage" in mistake(built, "-m", "flows.pipeline", "--upto", "polish")
     finally:
         (built / "params.yaml").write_text(before)
@@ -286,9 +296,21 @@ def test_intake_tells_new_from_known_and_takes_in_only_when_asked(built: Path) -
     assert summary["dropped"]["ingest"] == {"invalid_json": 1}
     assert "Nothing was changed" in told and (out / "reports/curation.html").exists()
     assert hashes(built / "data/raw") == before
-    run(built, "-m", "flows.intake", new.name, "--out", str(out), "--accept")
-    assert (built / "data/raw" / new.name).read_bytes() == new.read_bytes()
-    (built / "data/raw" / new.name).unlink()
+
+
+def test_intake_takes_in_whole_files_and_never_overwrites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "RAW", tmp_path / "raw")
+    (tmp_path / "raw").mkdir()
+    new = tmp_path / "new.jsonl"
+    new.write_text("{}\n")
+    with pytest.raises(intake.IntakeError, match="no row of these files is new"):
+        intake.accept([new], new_rows=0)
+    intake.accept([new], new_rows=1)
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["new.jsonl"]
+    new.write_text("{} \n")
+    with pytest.raises(intake.IntakeError, match=r"other files named new\.jsonl"):
+        intake.accept([new], new_rows=1)
+    assert (tmp_path / "raw/new.jsonl").read_text() == "{}\n"
 
 
 def test_intake_refuses_what_makes_no_sense(built: Path) -> None:

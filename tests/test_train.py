@@ -27,6 +27,7 @@ SETTINGS = (
     "alpha=16",
     "epochs=3",
     "batch_size=4",
+    "accumulation=1",
     "eval_steps=5",
     "learning_rate=0.02",
     "warmup_steps=2",
