@@ -5,6 +5,7 @@ groups are cut at fixed row and byte counts, and a part holds whole row groups.
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ GROUP_ROWS = 4096  # rows of one row group, which is also one batch of work
 GROUP_BYTES = 32 << 20  # a row group closes at this size, so that a batch of long documents fits in memory
 PART_ROWS = 250_000
 PART_BYTES = 256 << 20
+LOCK = ".under-way"  # in a folder that is being written
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,8 @@ def map_ipc(path: Path) -> pl.DataFrame:
 def whole_folder(out: Path) -> Iterator[Path]:
     """A scratch folder beside `out` that becomes `out` by rename when the block ends well, and vanishes when it does not.
 
-    What a killed run left behind is removed first; `out` as it was stays until the new one is complete.
+    What a killed run left behind is removed first; `out` as it was stays until the new one is complete. A lock file tells a run that
+    was killed from one that is under way: the system lets go of it with the process.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     old = out.with_name(f".{out.name}.old")
@@ -204,10 +207,13 @@ def whole_folder(out: Path) -> Iterator[Path]:
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     partial.mkdir()
     try:
-        yield partial
-        if out.exists():
-            out.rename(old)
-        partial.rename(out)
+        with (partial / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield partial
+            (partial / LOCK).unlink()
+            if out.exists():
+                out.rename(old)
+            partial.rename(out)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -218,8 +224,19 @@ def _clear_leftovers(out: Path, old: Path) -> None:
         old.rename(out)
     shutil.rmtree(old, ignore_errors=True)
     for partial in out.parent.glob(f".{out.name}.partial-*"):
-        if not Path(f"/proc/{partial.name.rpartition('-')[2]}").exists():
+        if not _under_way(partial):
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _under_way(partial: Path) -> bool:
+    try:
+        with (partial / LOCK).open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
 
 
 def write_whole(path: Path, content: bytes) -> None:

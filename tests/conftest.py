@@ -13,9 +13,32 @@ for name, value in {
 }.items():
     os.environ.setdefault(name, value)
 
+import subprocess  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+
 import pytest  # noqa: E402
+
+from tests.workspace import copy_project, start_build  # noqa: E402
+
+LAST = ("test_determinism.py", "test_pipeline.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tests first: whoever broke something small should not wait for the whole pipeline."""
-    items.sort(key=lambda item: item.path.name in ("test_pipeline.py", "test_determinism.py"))
+    items.sort(key=lambda item: LAST.index(item.path.name) if item.path.name in LAST else -1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def building(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, subprocess.Popen[bytes]] | None]:
+    """The pipeline's workspace, being built while the other tests run; None where no test needs it."""
+    if not any("built" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        yield None
+        return
+    folder = copy_project(tmp_path_factory.mktemp("finery"))
+    process = start_build(folder)
+    yield folder, process
+    process.kill()
+    process.wait()

@@ -1,6 +1,7 @@
 """The whole of Finery on its sample: rebuilt from raw files to verdict in a fresh folder, then interrupted, misused and given new data.
 
-One run of `dvc repro` serves all tests here. They come last in a test run (see conftest.py) because they take minutes.
+One run of `dvc repro` serves all tests here. It starts in the background with the first test of a run, and these tests come last (see
+conftest.py).
 """
 
 import hashlib
@@ -19,61 +20,15 @@ import pytest
 import yaml
 
 from flows import intake
-from tests.helpers import ROOT
-
-CURATED = (
-    "ingest",
-    "clean",
-    "dedup_exact",
-    "scrub",
-    "dedup_near",
-    "dedup_semantic",
-    "decontaminate",
-    "split",
-    "augment",
-    "leakage",
-    "format",
-)
-SOURCES = ("curate", "train", "evaluate", "flows", "data/raw", "data/benchmarks", "data/sample")
-FILES = ("dvc.yaml", "params.yaml", ".dvcignore")
-
-
-def run(folder: Path, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command in `folder`, with this Python; fails the test with its output where `check` is set and it failed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    settings = os.environ | {"PATH": path, "PREFECT_HOME": str(folder / ".prefect"), "FINERY_WORKERS": "2"} | environment
-    settings.pop("FINERY_DEBUG", None)
-    done = subprocess.run([sys.executable, *command], cwd=folder, env=settings, capture_output=True, text=True, check=False)
-    if check and done.returncode:
-        pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    return done
-
-
-def copy_project(folder: Path) -> Path:
-    """The project's code, settings and sample as a fresh workspace of its own, with an empty cache."""
-    for name in SOURCES:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in FILES:
-        shutil.copyfile(ROOT / name, folder / name)
-    run(folder, "-m", "dvc", "init", "--no-scm", "--quiet")
-    run(folder, "-m", "dvc", "config", "core.analytics", "false")
-    return folder
+from tests.workspace import environment, run
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(building: tuple[Path, "subprocess.Popen[bytes]"]) -> Path:
     """A workspace after its first `dvc repro`. Tests that change it put it back."""
-    folder = copy_project(tmp_path_factory.mktemp("finery"))
-    params = (folder / "params.yaml").read_text()
-    for whole, smaller in (
-        ("    steps: 180 ", "    steps: 90 "),
-        ("  epochs: 2 ", "  epochs: 1 "),
-        ("  eval_steps: 96 ", "  eval_steps: 40 "),
-    ):
-        assert whole in params
-        params = params.replace(whole, smaller)  # half the base and half the training: minutes matter more here than the last digit
-    (folder / "params.yaml").write_text(params)
-    run(folder, "-m", "dvc", "repro", OMP_NUM_THREADS="2")
+    folder, process = building
+    if process.wait():
+        pytest.fail(f"dvc repro ended with {process.returncode}:\n{(folder / 'build.log').read_text()[-3000:]}")
     return folder
 
 
@@ -178,9 +133,8 @@ def test_a_killed_stage_leaves_nothing_half_written(built: Path, stage: str) -> 
     out = built / "data" / stage
     before = hashes(out)
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", stage]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with subprocess.Popen(
-        command, cwd=built, env=os.environ | {"PATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command, cwd=built, env=environment(built), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:
         deadline = time.monotonic() + 60
         while not list(out.parent.glob(f".{stage}.partial-*")):  # the stage has begun to write

@@ -1,5 +1,6 @@
 """The laws of the house: accounting, same bytes, all or nothing, strict params, errors without tracebacks."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -218,9 +219,12 @@ def test_leftovers_of_killed_runs_are_cleared(few: Path, tmp_path: Path) -> None
     for name in (f".out.partial-{gone.pid}", ".out.old"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "rest").write_text("rest")
-    (tmp_path / f".out.partial-{os.getppid()}").mkdir()  # of a run that is still alive
-    run(stage(keep_all), few, tmp_path / "out", ON)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["few", "out", f".out.partial-{os.getppid()}"])
+    under_way = tmp_path / ".out.partial-1"  # of a run that is still alive: it holds its lock
+    under_way.mkdir()
+    with (under_way / store.LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run(stage(keep_all), few, tmp_path / "out", ON)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.partial-1", "few", "out"]
 
 
 def test_killed_between_the_renames_the_old_output_comes_back(few: Path, tmp_path: Path) -> None:
