@@ -117,6 +117,8 @@ def run(
 
     Raises FineryError of some kind; `out_dir` is then as it was.
     """
+    if in_dir.resolve().is_relative_to(out_dir.resolve()):
+        raise record.InputError(f"{out_dir}: the output would replace the input {in_dir}. Name another folder.")
     with store.whole_folder(out_dir) as partial:
         if not getattr(params, "enabled", True):
             metrics = _pass_through(in_dir, partial)

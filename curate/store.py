@@ -23,6 +23,7 @@ GROUP_ROWS = 4096  # rows of one row group, which is also one batch of work
 GROUP_BYTES = 32 << 20  # a row group closes at this size, so that a batch of long documents fits in memory
 PART_ROWS = 250_000
 PART_BYTES = 256 << 20
+OUTPUTS = ("kept", "metrics.json", "base.json", "adapter")  # one of these is in every output folder
 LOCK = ".under-way"  # in a folder that is being written
 
 
@@ -198,9 +199,11 @@ def map_ipc(path: Path) -> pl.DataFrame:
 def whole_folder(out: Path) -> Iterator[Path]:
     """A scratch folder beside `out` that becomes `out` by rename when the block ends well, and vanishes when it does not.
 
-    What a killed run left behind is removed first; `out` as it was stays until the new one is complete. A lock file tells a run that
-    was killed from one that is under way: the system lets go of it with the process.
+    A folder that holds something else than an earlier output is refused with InputError: it would be replaced whole. What a killed run
+    left behind is removed first; `out` as it was stays until the new one is complete. A lock file tells a run that was killed from one
+    that is under way: the system lets go of it with the process.
     """
+    _refuse_foreign(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     old = out.with_name(f".{out.name}.old")
     _clear_leftovers(out, old)
@@ -217,6 +220,15 @@ def whole_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _refuse_foreign(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file. Name a folder for the output.")
+    if Path.cwd().resolve().is_relative_to(out.resolve()) or (
+        out.exists() and any(out.iterdir()) and not any((out / name).exists() for name in OUTPUTS)
+    ):
+        raise InputError(f"{out}: holds files that no stage wrote, and the output would replace them all. Name a new or empty folder.")
 
 
 def _clear_leftovers(out: Path, old: Path) -> None:

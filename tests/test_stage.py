@@ -213,6 +213,25 @@ def test_new_output_replaces_all_of_the_old(few: Path, tmp_path: Path) -> None:
     assert [part.path.name for part in store.parts(tmp_path / "out")] == ["part-00000.parquet"]
 
 
+def test_an_output_never_replaces_what_is_no_output(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter-1.tex").write_text("years of work")
+    (tmp_path / "file").write_text("text")
+    for out, said in (
+        (tmp_path / "thesis", "no stage wrote"),
+        (tmp_path / "file", "is a file"),
+        (few, "replace the input"),
+        (few.parent, "replace the input"),
+    ):
+        with pytest.raises(InputError, match=said):
+            run(stage(keep_all), few, out, ON)
+    monkeypatch.chdir(tmp_path / "thesis")
+    with pytest.raises(InputError, match="no stage wrote"):
+        run(stage(keep_all), few, tmp_path / "thesis", ON)
+    assert (tmp_path / "thesis" / "chapter-1.tex").read_text() == "years of work"
+    assert len(store.parts(few)) > 0
+
+
 def test_leftovers_of_killed_runs_are_cleared(few: Path, tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
