@@ -60,8 +60,8 @@ def intake(files: list[Path], out: Path) -> dict[str, object]:
     return summary
 
 
-def stage_files(files: list[Path], raw: Path) -> None:
-    """The new files, and nothing else, under `raw`: as links where the file system has them, else copies."""
+def check_files(files: list[Path]) -> None:
+    """Raises IntakeError for files that are missing, given twice or in data/raw already."""
     names = [path.name for path in files]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
@@ -71,6 +71,10 @@ def stage_files(files: list[Path], raw: Path) -> None:
             raise IntakeError(f"{path}: no such file.")
         if path.resolve().is_relative_to(RAW.resolve()):
             raise IntakeError(f"{path}: is in {RAW} already; `dvc repro` takes it in.")
+
+
+def stage_files(files: list[Path], raw: Path) -> None:
+    """The new files, and nothing else, under `raw`: as links where the file system has them, else copies."""
     shutil.rmtree(raw, ignore_errors=True)
     raw.mkdir(parents=True)
     for path in files:
@@ -152,6 +156,7 @@ def main() -> None:
     try:
         if out.resolve() in (DATA.resolve(), Path.cwd()) or DATA.resolve() in out.resolve().parents:
             raise IntakeError(f"--out {out}: lies in the current dataset. Choose a folder outside {DATA}/.")
+        check_files(options.files)
         summary = intake(options.files, out)
         show(summary, out)
         if options.accept:

@@ -60,7 +60,7 @@ def curate(raw: Path, out: Path, workers: int, seed: str, part_rows: int) -> Pat
 @pytest.fixture(scope="module")
 def runs(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """One worker, two workers with another hash seed, and small parts."""
-    settings = [(1, "1", 250_000), (2, "2", 250_000), (1, "3", 700)]
+    settings = [(1, "1", 250_000), (2, "2", 250_000), (1, "3", 300)]
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(lambda setting: curate(raw, tmp_path_factory.mktemp("run"), *setting), settings))
 
