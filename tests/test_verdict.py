@@ -25,8 +25,8 @@ SAME, FEWER, MORE = Paired(3, 4, 80, 1.0), Paired(1, 12, 80, 0.003), Paired(12, 
         (UP, UP, OPEN, (SAME,), "not shown", "learned the style of the answers, and not to answer"),
         (UP, UP, DOWN, (MORE,), "not shown", "behind the prompts of other items"),
         (UP, OPEN, UP, (SAME,), "not shown", "learned the style"),  # the base does worse behind own prompts, the tuned alike
-        (UP, UP, Interval(0.024, 0.01, 0.04, 80), (SAME,), "not shown", "5% of the fall"),  # surely there, and next to nothing
-        (UP, UP, Interval(0.026, 0.01, 0.04, 80), (SAME,), "better", "own prompt helps"),
+        (UP, UP, Interval(0.049, 0.01, 0.09, 80), (SAME,), "not shown", "10% of the fall"),  # surely there, and next to nothing
+        (UP, UP, Interval(0.051, 0.01, 0.09, 80), (SAME,), "better", "own prompt helps"),
         (UP, UP, UP, (SAME, FEWER), "not shown", "12 lost, 1 gained"),
         (UP, UP, Interval(0.5, 0.4, 0.6, 4), (SAME,), "not shown", "only 4 items"),
         (DOWN, UP, UP, (MORE,), "worse", "rose"),
