@@ -6,46 +6,14 @@ every 50 ms. Without FILE it takes the public t0_55k.parquet where that is at ha
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-import psutil
+from bench.measure import ROOT, measure
 
-ROOT = Path(__file__).resolve().parent.parent
 STANDARD = ROOT.parent / "shared" / "data" / "t0_55k.parquet"
 STAGES = ("ingest", "clean", "dedup_exact", "scrub", "dedup_near", "dedup_semantic", "decontaminate", "split", "augment", "leakage")
-
-
-def measure(command: list[str]) -> tuple[float, int]:
-    """Wall seconds of a command and the highest sum of resident bytes of it and its children. Exits with its error if it fails."""
-    start, peak = time.monotonic(), 0
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        root = psutil.Process(process.pid)
-        while process.poll() is None:
-            peak = max(peak, resident(root))
-            time.sleep(0.05)
-        assert process.stderr is not None
-        if process.returncode:
-            raise SystemExit(f"{' '.join(command)} failed:\n{process.stderr.read()}")
-    return time.monotonic() - start, peak
-
-
-def resident(root: psutil.Process) -> int:
-    """Resident bytes of a process and everything below it; processes that end meanwhile count nothing."""
-    total = 0
-    try:
-        family = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    for process in family:
-        try:
-            total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total
 
 
 def main() -> None:
@@ -64,10 +32,12 @@ def main() -> None:
         (before / options.file.name).symlink_to(options.file.resolve())
         for stage in STAGES:
             out = Path(scratch) / stage
-            seconds, peak = measure([sys.executable, "-m", f"curate.{stage}", str(before), str(out), "--workers", str(options.workers)])
+            run = measure([sys.executable, "-m", f"curate.{stage}", str(before), str(out), "--workers", str(options.workers)])
+            if run.error:
+                raise SystemExit(f"{stage} failed:\n{run.error}")
             metrics = json.loads((out / "metrics.json").read_text())
             rows = metrics["rows_in"]
-            print(f"| {stage} | {rows:,} | {metrics['kept']:,} | {seconds:.1f} | {rows / seconds:,.0f} | {peak / 1e6:,.0f} |", flush=True)
+            print(f"| {stage} | {rows:,} | {metrics['kept']:,} | {run.seconds:.1f} | {rows / run.seconds:,.0f} | {run.peak / 1e6:,.0f} |", flush=True)
             before = out
 
 
