@@ -39,5 +39,6 @@ lock: ## renew requirements.lock from pyproject.toml
 	(echo "# Exact versions of everything; renewed by 'make lock'."; .venv-lock/bin/python -m pip freeze | sed 's/+cpu$$//') > requirements.lock
 	rm -rf .venv-lock
 
-bench: setup ## Finery against its peers
+bench: setup ## seconds and memory of every stage, then near-duplicates against the peers (half an hour; writes docs/benchmarks.md)
 	python -m bench
+	python -m bench.near_dup

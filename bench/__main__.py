@@ -37,7 +37,10 @@ def main() -> None:
                 raise SystemExit(f"{stage} failed:\n{run.error}")
             metrics = json.loads((out / "metrics.json").read_text())
             rows = metrics["rows_in"]
-            print(f"| {stage} | {rows:,} | {metrics['kept']:,} | {run.seconds:.1f} | {rows / run.seconds:,.0f} | {run.peak / 1e6:,.0f} |", flush=True)
+            print(
+                f"| {stage} | {rows:,} | {metrics['kept']:,} | {run.seconds:.1f} | {rows / run.seconds:,.0f} | {run.peak / 1e6:,.0f} |",
+                flush=True,
+            )
             before = out
 
 

@@ -111,7 +111,9 @@ def make(name: str, texts: Iterator[str], rows: int, cache: Path = CACHE) -> Inp
 
 
 def _batch(first: int, texts: list[str]) -> pl.DataFrame:
-    return pl.DataFrame({"id": [row_id(first + at) for at in range(len(texts))], "text": texts}, schema={"id": pl.String, "text": pl.String})
+    return pl.DataFrame(
+        {"id": [row_id(first + at) for at in range(len(texts))], "text": texts}, schema={"id": pl.String, "text": pl.String}
+    )
 
 
 def as_record(batch: pl.DataFrame, first: int) -> pl.DataFrame:

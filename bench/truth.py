@@ -1,7 +1,7 @@
 """Exact truth for a set of texts: every pair whose Jaccard similarity over word n-grams is at least `FLOOR`, and how a result stands to it.
 
 Pairs are counted with a sparse matrix of texts and n-grams, a block of rows at a time against all rows after it: no hashing, no
-sampling. Cost is the sum over n-grams of the square of their frequency (1e9 on t0_55k, well under a minute); memory is one block's overlaps.
+sampling. Cost is the sum over n-grams of the square of their frequency (1e9 on t0_55k, under a minute); memory is one block's overlaps.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Data-Juicer: its default executor with `document_minhash_deduplicator` on white-space words. Usage: FILE INPUT_DIR OUTPUT_FILE."""
+"""Data-Juicer: its default executor with `document_minhash_deduplicator` on white-space words."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""datasketch: MinHash.generator (bulk signatures) and MinHashLSH, keep-first on unchecked candidates. Usage: FILE INPUT_DIR OUTPUT_FILE."""
+"""datasketch: MinHash.generator (bulk signatures) and MinHashLSH, keep-first on unchecked candidates."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""datatrove: its four MinHash steps with the local executor, 16 buckets of 8 hashes (no threshold). Usage: FILE INPUT_DIR OUTPUT_FILE."""
+"""datatrove: its four MinHash steps with the local executor, 16 buckets of 8 hashes (no threshold)."""
 
 import shutil
 import sys
@@ -22,7 +22,9 @@ def main(folder: str, out: str) -> None:
     files = len(list(Path(folder).glob("*.parquet")))
 
     def run(steps: list[Any], tasks: int) -> None:
-        LocalPipelineExecutor(steps, tasks=tasks, workers=min(tasks, PROCESSES), logging_dir=str(scratch / f"log-{len(steps)}-{tasks}")).run()
+        LocalPipelineExecutor(
+            steps, tasks=tasks, workers=min(tasks, PROCESSES), logging_dir=str(scratch / f"log-{len(steps)}-{tasks}")
+        ).run()
 
     run([ParquetReader(folder), MinhashDedupSignature(signatures, config=config)], files)
     run([MinhashDedupBuckets(signatures, buckets, config=config)], BANDS)

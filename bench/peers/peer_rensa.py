@@ -1,4 +1,4 @@
-"""rensa: keep-first with estimated similarities, word n-grams made in Python (its API takes token lists). Usage: FILE INPUT_DIR OUTPUT_FILE."""
+"""rensa: keep-first with estimated similarities, word n-grams made in Python (its API takes token lists)."""
 
 import sys
 

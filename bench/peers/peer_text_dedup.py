@@ -1,4 +1,4 @@
-"""text-dedup: the steps of its own `main`, clusters not verified (its default), the last one writing parquet. Usage: FILE INPUT_DIR OUTPUT_FILE."""
+"""text-dedup: the steps of its own `main`, clusters not verified (its default), the last one writing parquet."""
 
 import json
 import sys

@@ -3,13 +3,14 @@
 Standard library only: this file is also imported in the peers' own environments, where nothing of Finery is.
 """
 
+import os
 from pathlib import Path
 
 WORDS = 3  # words of a shingle
 THRESHOLD = 0.8
 PERMUTATIONS = 128
 BANDS = 16
-PROCESSES = 2  # for tools that take a number of processes
+PROCESSES = os.cpu_count() or 1  # for tools that take a number of processes
 
 
 def shingles(text: str) -> list[str]:
