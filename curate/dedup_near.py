@@ -1,14 +1,12 @@
 """Lets through one row of each set of near-duplicates; stays behind: rows at least `threshold` similar to a row that goes on.
 
-Rows are taken from best to worst (`prefer`). A row is dropped if, and only if, some row *kept before it* has a Jaccard similarity of at
-least `threshold` with it, checked exactly on the sets of character 5-grams; the evidence names that kept row. So chains never merge:
-if a resembles b and b resembles c, c stays unless it resembles a itself. MinHash bands propose the pairs (see minhash.py); a pair at the
-threshold is proposed with chance `recall`.
+Rows are taken from best to worst (`prefer`). A row is dropped if, and only if, some row *kept before it* is at least `threshold` similar,
+checked exactly on the sets of shingles (`curate/sets.py`); the evidence names that kept row. So chains never merge: if a resembles b and b
+resembles c, c stays unless it resembles a itself. Two rows whose answers are not as alike as that are no duplicates but a conflict: the same
+question, answered in two ways. MinHash bands propose the pairs (`curate/lsh.py`); a pair at the threshold is proposed with chance `recall`.
 
-What is in memory: for each row, `permutations` bytes of signature, eight bytes a band and the preference columns. Shingles stay in the
-mapped survey. Cost: a row meets only kept rows of its buckets, so a bucket of a million copies costs a million checks. Worst case: rows
-that share buckets yet are all kept; each pair of them costs one step of the sieve (about 0.1 µs), and an exact check (about 10 µs)
-where the signatures agree nearly as much as at the threshold.
+In memory are, for each row, four bytes a band and the preference columns; shingles stay in the mapped survey, but for the rows that share a
+bucket. No bucket holds more than `boilerplate` rows of text (ten times as many for short texts), unless they are copies of one another.
 """
 
 import sys
@@ -19,10 +17,12 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from curate import minhash, record, store
-from curate.greedy import Buckets, Checked, Search
+from curate import lsh, record, store
+from curate.greedy import Decided, Rule, decide
 from curate.params import check_section, params_class, read_params
-from curate.preference import NAMES, Compare, Prefer, compared, drops, order, traits
+from curate.preference import NAMES, Compare, Prefer, drops, order, sides, traits
+from curate.sets import Boilerplate, Sets
+from curate.shingle import shingles
 from curate.stage import Plan, Stage, guarded, main
 
 
@@ -34,6 +34,7 @@ class Params:
     threshold: Annotated[float, Field(gt=0, le=1)]
     permutations: Annotated[int, Field(ge=16, le=1024)]
     recall: Annotated[float, Field(gt=0, lt=1)]
+    boilerplate: Annotated[int, Field(ge=10)] | None
     near_miss: Annotated[float, Field(gt=0, le=1)]
     compare: Compare
     prefer: tuple[Prefer, ...]
@@ -47,48 +48,50 @@ class Params:
 
 def prepare(params: Params) -> tuple[int, int]:
     """(bands, rows) of the banding. Raises ParamsError if recall cannot be reached."""
-    return minhash.bands(params.threshold, params.permutations, params.recall)
+    return lsh.bands(params.threshold, params.permutations, params.recall)
 
 
 def survey(batch: pl.DataFrame, params: Params, shape: tuple[int, int]) -> pl.DataFrame:
-    """Ids, what preference compares, shingles (list[u32]), band keys and signature bytes."""
-    shingles = minhash.shingles(compared(batch, params.compare))
-    sketch = minhash.Sketch.of(shingles, shape, params.permutations)
-    return traits(batch).with_columns(
-        shingles.alias("shingles"),
-        pl.Series("keys", sketch.keys, dtype=pl.Array(pl.UInt64, sketch.keys.shape[1])),
-        pl.Series("bits", sketch.bits, dtype=pl.Array(pl.UInt8, sketch.bits.shape[1])),
-    )
+    """Ids, what preference compares, and the shingle sets."""
+    both = record.prompt_and_answer(batch)
+    prompts, answers = sides(batch, both, params.compare)
+    return traits(batch, both["answer"]).with_columns(shingles(prompts, answers).alias("shingles"))
 
 
 def plan(narrow: pl.DataFrame, params: Params, shape: tuple[int, int]) -> Plan:
     """Drop near-duplicates; tables `pairs` (checked pairs from near_miss up) and `histogram` (their exact number by similarity)."""
-    sets = minhash.Sets.of(narrow["shingles"])
+    boilerplate = Boilerplate.of(narrow["shingles"], params.boilerplate)
+    buckets = lsh.Buckets.of(lsh.Sketch.of(narrow["shingles"], shape, boilerplate))
+    sets = Sets.of(narrow["shingles"], buckets.rows)
+    rank = np.empty(narrow.height, dtype=np.int64)
+    rank[order(narrow, params.prefer)] = np.arange(narrow.height)
     draw = narrow["id"].str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64, strict=False).fill_null(0).to_numpy()
-    checked = Checked(draw, params.near_miss)
-    agreement = min(minhash.least_agreement(params.threshold, params.permutations), int(params.near_miss * params.permutations))
-    buckets = Buckets.over(narrow["keys"], sets.sizes > 0)
-    search = Search(sets, narrow["bits"].to_numpy(), buckets, checked, params.threshold, params.near_miss, agreement)
-    kept_by, similarity = search.run(order(narrow, params.prefer), narrow["known"].to_numpy())
-    checked.cut()
-    drop = drops(narrow, kept_by, similarity, "near_duplicate", "{} % of its character 5-grams are shared with {}:{}, which stays.")
+    rule = Rule(params.threshold, params.threshold if params.compare == "both" else 0.0, params.near_miss)
+    found = decide(sets, boilerplate, buckets, rank, narrow["known"].to_numpy(), draw, rule)
+    drop = drops(narrow, found.kept_by, found.similarity, "near_duplicate", "{} % of its shingles are shared with {}:{}, which stays.")
     counts = {
-        "checked_pairs": checked.count,
-        "near_miss_pairs": int(checked.histogram.sum()) - drop.height,
+        "checked_pairs": found.checked,
+        "near_miss_pairs": int(found.histogram.sum()) - drop.height - found.conflicts,
+        "conflict_pairs": found.conflicts,
         "label_differs": int(drop["label_differs"].sum()),
+        "boilerplate_shingles": sum(len(each) for each in boilerplate.sorted),
         "bands": shape[0],
         "rows_per_band": shape[1],
     }
-    tables = {"pairs": _pairs(narrow, checked.sample, kept_by >= 0), "histogram": _histogram(checked.histogram)}
+    tables = {"pairs": _pairs(narrow, found, params.threshold), "histogram": _histogram(found.histogram)}
     return Plan(drop.select("row", "reason", "detail", "evidence"), counts=counts, tables=tables)
 
 
-def _pairs(narrow: pl.DataFrame, sample: np.ndarray, is_dropped: np.ndarray) -> pl.DataFrame:
-    row, kept = sample[:, 0].astype(np.int64), sample[:, 1].astype(np.int64)
+def _pairs(narrow: pl.DataFrame, found: Decided, threshold: float) -> pl.DataFrame:
+    row, kept = found.pairs[:, 0], found.pairs[:, 1]
     named = narrow.select(NAMES)
     other = named[kept].rename(lambda name: f"kept_{name}")
-    found = pl.Series("similarity", sample[:, 2], dtype=pl.Float64).round(4)
-    both = pl.concat([named[row], other], how="horizontal").with_columns(found, pl.Series("dropped", is_dropped[row]))
+    both = pl.concat([named[row], other], how="horizontal").with_columns(
+        pl.Series("similarity", found.alike[:, 0]).round(4),
+        pl.Series("answer_similarity", found.alike[:, 1]).round(4),
+        pl.Series("dropped", found.kept_by[row] == kept),
+        pl.Series("conflict", (found.alike[:, 0] >= threshold) & (found.kept_by[row] != kept)),
+    )
     return both.sort("similarity", *NAMES, *(f"kept_{name}" for name in NAMES))
 
 
@@ -117,7 +120,7 @@ def explain(folder: Path, one: str, two: str, compare: str) -> str:
     return "\n".join(lines)
 
 
-STAGE = Stage("dedup_near", Params, prepare=prepare, survey=survey, plan=plan)
+STAGE = Stage("dedup_near", Params, prepare=prepare, survey=survey, plan=plan, threads=True)
 
 
 def _explain_command(arguments: list[str]) -> None:

@@ -20,19 +20,43 @@ COLUMNS: dict[str, tuple[str, bool]] = {  # preference -> column, and whether th
 NAMES = ("id", "source", "line")
 
 
+def sides(rows: pl.DataFrame, both: pl.DataFrame, compare: str) -> tuple[pl.Series, pl.Series]:
+    """(prompts, answers) as compared, from what `record.prompt_and_answer` gave; a side that is not compared is empty.
+
+    The worse answer of a preference pair counts as part of the answer.
+    """
+    worse = rows["rejected"].list.last().struct.field("content")
+    answers = both["answer"]
+    if worse.null_count() < len(worse):
+        answers = pl.select(pl.concat_str(answers, worse, separator="\n", ignore_nulls=True))[:, 0]
+    nothing = pl.repeat("", rows.height, dtype=pl.String, eager=True)
+    return nothing if compare == "answer" else both["prompt"], nothing if compare == "prompt" else answers
+
+
 def compared(rows: pl.DataFrame, compare: str) -> pl.Series:
-    """The folded text of each row that is compared. The worse answer of a preference pair counts as part of the answer."""
-    sides = record.prompt_and_answer(rows).with_columns(rows["rejected"].list.last().struct.field("content").alias("rejected"))
-    parts = {"prompt": ["prompt"], "answer": ["answer", "rejected"], "both": ["prompt", "answer", "rejected"]}[compare]
-    return sides.select(record.fold(pl.concat_str(parts, separator="\n", ignore_nulls=True)).alias("text"))["text"]
+    """The folded text of each row that is compared: prompt and answer, joined by a newline."""
+    prompts, answers = sides(rows, record.prompt_and_answer(rows), compare)
+    parts = {"prompt": [prompts], "answer": [answers], "both": [prompts, answers]}[compare]
+    joined = pl.DataFrame({str(at): part for at, part in enumerate(parts)})
+    return joined.select(record.fold(pl.concat_str(pl.all(), separator="\n")).alias("text"))["text"]
 
 
-def traits(batch: pl.DataFrame) -> pl.DataFrame:
-    """For each row its id, source, line, label, and the columns that `order` compares."""
-    answer = record.prompt_and_answer(batch)["answer"].str.strip_chars_end()
-    made = pl.col("meta").str.json_path_match("$.synthetic").fill_null("false").is_in(["false", "0", "null", ""]).not_()
-    return batch.select(*NAMES, "label", made.alias("synthetic"), pl.col("label").is_not_null().alias("labelled")).with_columns(
-        (answer.str.contains(CUT_OFF) & (answer.str.count_matches(r"\s+") >= 10)).alias("cut_off"),
+def traits(batch: pl.DataFrame, answers: pl.Series | None = None) -> pl.DataFrame:
+    """For each row its id, source, line, label, and the columns that `order` compares. `answers`: where they are at hand already."""
+    answer = (record.prompt_and_answer(batch)["answer"] if answers is None else answers).str.strip_chars_end()
+    open_ended = answer.str.contains(CUT_OFF).arg_true()  # few rows: only their words are counted
+    words = answer.gather(open_ended).str.count_matches(r"\s+")
+    cut_off, synthetic = np.zeros(batch.height, dtype=bool), np.zeros(batch.height, dtype=bool)
+    cut_off[open_ended.to_numpy()] = (words >= 10).to_numpy()
+    told = batch["meta"].str.contains('"synthetic"', literal=True).fill_null(False).arg_true()
+    made = batch["meta"].gather(told).str.json_path_match("$.synthetic").fill_null("false")
+    synthetic[told.to_numpy()] = ~made.is_in(["false", "0", "null", ""]).to_numpy()
+    return batch.select(
+        *NAMES,
+        "label",
+        pl.Series("synthetic", synthetic),
+        pl.col("label").is_not_null().alias("labelled"),
+        pl.Series("cut_off", cut_off),
         answer.str.len_chars().alias("answer_chars"),
     )
 

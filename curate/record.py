@@ -6,6 +6,7 @@ back, so that stages can work on whole columns instead of looping over rows.
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import orjson
 import polars as pl
 import xxhash
@@ -109,23 +110,30 @@ def prompt_and_answer(rows: pl.DataFrame) -> pl.DataFrame:
     `answer` is the last message where its role is assistant (or the whole of a plain document), else empty. `prompt` is everything
     before it except system messages, joined by newlines: a shared system prompt says nothing about whether two rows are alike.
     """
-    flat = texts(rows.select("messages", pl.lit(None, dtype=pl.List(MESSAGE)).alias("rejected")))
-    last = pl.col("turn") == pl.col("turn").max().over("at")
-    is_answer = last & pl.col("role").is_in(["assistant", "text"])
-    content = pl.col("content").fill_null("")
-    joined = (
-        flat.with_columns(is_answer.alias("is_answer"))
-        .group_by("at", maintain_order=True)
-        .agg(
-            content.filter(~pl.col("is_answer") & (pl.col("role") != "system")).str.join("\n").alias("prompt"),
-            content.filter("is_answer").str.join("\n").alias("answer"),
-        )
-    )
-    return (
-        rows.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("at"))
-        .join(joined, on="at", how="left", maintain_order="left")
-        .select(pl.col("prompt").fill_null(""), pl.col("answer").fill_null(""))
-    )
+    sizes = rows["messages"].list.len().fill_null(0).to_numpy().astype(np.int64)
+    flat = rows["messages"].explode(empty_as_null=False, keep_nulls=False).struct.unnest()
+    role, content = flat["role"], flat["content"].fill_null("")
+    at, ends = np.repeat(np.arange(len(sizes)), sizes), np.cumsum(sizes)
+    asked = (role != "system").fill_null(True).to_numpy().copy()
+    last = ends[sizes > 0] - 1
+    last = last[role.gather(last).is_in(["assistant", "text"]).fill_null(False).to_numpy()]
+    asked[last] = False
+    count = np.bincount(at[asked], minlength=len(sizes))
+    single = np.flatnonzero(asked)[count[at[asked]] == 1]
+    prompt, answer = np.full(len(sizes), -1), np.full(len(sizes), -1)
+    prompt[at[single]], answer[at[last]] = single, last
+    sides = pl.DataFrame({"prompt": _gathered(content, prompt), "answer": _gathered(content, answer)})
+    several = np.flatnonzero(asked & (count[at] > 1))  # joining costs more than all the rest, and most rows have nothing to join
+    if len(several):
+        parts = pl.DataFrame({"at": at[several], "prompt": content.gather(several)})
+        joined = parts.group_by("at", maintain_order=True).agg(pl.col("prompt").str.join("\n"))
+        sides = sides.with_columns(sides["prompt"].scatter(joined["at"].to_numpy(), joined["prompt"]))
+    return sides
+
+
+def _gathered(values: pl.Series, at: np.ndarray) -> pl.Series:
+    """The text at each position; empty for -1."""
+    return values.gather(pl.Series(at).replace(-1, None)).fill_null("") if len(values) else pl.Series([""] * len(at), dtype=pl.String)
 
 
 def fold(text: pl.Expr) -> pl.Expr:

@@ -22,7 +22,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -78,6 +78,7 @@ class Stage:
     prepare: Callable[[Any], Any] | None = None
     survey: Callable[[pl.DataFrame, Any, Any], pl.DataFrame] | None = None
     plan: Callable[[pl.DataFrame, Any, Any], Plan] | None = None
+    threads: bool = False  # survey runs in threads of this process: for functions that spend their time in compiled code
     source: Callable[[Path, Any], Iterator[pl.DataFrame]] | None = None  # ingest: batches of raw rows instead of parts
     schema: Mapping[str, pl.DataType] = field(default_factory=lambda: record.SCHEMA)
     finish: Callable[[Path, Any, Mapping[str, Any]], None] | None = None  # more files into the output folder (format's card)
@@ -243,7 +244,16 @@ class _Run:
         else:
             few = total <= INLINE_BATCHES * store.GROUP_ROWS
         progress = Progress(f"{self.stage.name} ({phase})", total)
-        for height, result in _in_order(work, incoming, 1 if few else self.workers):
+        results: Iterator[tuple[int, T]]
+        if few or self.workers == 1:
+            results = ((batch.height, work(batch)) for batch in incoming)
+        elif phase == "rows" and self.stage.rows is None:  # nothing to compute: sending batches to workers would be all the work
+            results = ((batch.height, work(batch)) for batch in _read_ahead(incoming))
+        elif phase == "survey" and self.stage.threads:
+            results = _in_threads(work, incoming, self.workers)
+        else:
+            results = _in_order(work, incoming, self.workers)
+        for height, result in results:
             progress.add(height)
             yield height, result
         progress.done()
@@ -322,12 +332,31 @@ def _apply(rows: pl.DataFrame, by_row: pl.DataFrame | None, split: pl.Series | N
     return rows.join(by_row, on="row", how="anti", maintain_order="left"), record.as_dropped(out)
 
 
-def _in_order(work: Callable[[pl.DataFrame], T], incoming: Iterable[pl.DataFrame], workers: int) -> Iterator[tuple[int, T]]:
-    """Results in the order of the batches, with at most two batches per worker under way."""
-    if workers <= 1:
+def _read_ahead(incoming: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """The same batches, each read while the one before is at work."""
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(next, incoming, None)
+        while (batch := following.result()) is not None:
+            following = reader.submit(next, incoming, None)
+            yield batch
+
+
+def _in_threads(work: Callable[[pl.DataFrame], T], incoming: Iterable[pl.DataFrame], threads: int) -> Iterator[tuple[int, T]]:
+    """Results in the order of the batches from threads, with at most two batches a thread under way."""
+    waiting: deque[tuple[int, Future[T]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
         for batch in incoming:
-            yield batch.height, work(batch)
-        return
+            waiting.append((batch.height, pool.submit(work, batch)))
+            if len(waiting) >= 2 * threads:
+                height, future = waiting.popleft()
+                yield height, future.result()
+        while waiting:
+            height, future = waiting.popleft()
+            yield height, future.result()
+
+
+def _in_order(work: Callable[[pl.DataFrame], T], incoming: Iterable[pl.DataFrame], workers: int) -> Iterator[tuple[int, T]]:
+    """Results in the order of the batches from worker processes, with at most two batches per worker under way."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers are the parallelism
     os.environ.setdefault("POLARS_MAX_THREADS", "2")  # with one, a frame that waits to be freed can block the one that is sent
     waiting: deque[tuple[int, Future[T]]] = deque()
@@ -429,6 +458,7 @@ def main(stage: Stage, arguments: Sequence[str] | None = None) -> None:
         workers = options.workers if options.workers is not None else default_workers()
         if workers < 1 or options.part_rows < 1:
             raise record.ParamsError("--workers and --part-rows: expected 1 or more.")
+        os.environ["FINERY_WORKERS"] = str(workers)  # for what a plan does in threads
         run(stage, options.in_dir, options.out_dir, params, workers, options.part_rows, getattr(options, "against", None))
 
     guarded(stage.name, work)
