@@ -2,7 +2,7 @@
 
 Every two splits, and every split against every benchmark set, are compared in three ways: `exact` (the same folded prompt), `near`
 (Jaccard of prompt and answer) and `ngram` (a prompt holds most of another's word n-grams). See docs/leakage.md for why an honest split
-passes with limits of 0. Tables: `matrix` (every cell) and `pairs` (the worst of each).
+passes with limits of 0. Tables: `matrix` (every cell, counted in rows and in groups) and `pairs` (the worst of each).
 """
 
 from dataclasses import dataclass
@@ -179,7 +179,8 @@ def _with_benchmarks(narrow: pl.DataFrame, context: Context) -> pl.DataFrame:
 
 
 def _matrix(pairs: pl.DataFrame, sets: list[str], params: Params) -> pl.DataFrame:
-    """Every cell: `rows` of the right side (test rows, benchmark items) that are leaked, `left_rows` that leak them, pairs, limit, over."""
+    """Every cell: `rows` of the right side (test rows, benchmark items) that are leaked, `left_rows` that leak them, `pairs`, `groups` (of
+    rows and items that these pairs connect: one text leaked a hundred times is one), `limit`, `over`."""
     splits = [(left, right) for at, left in enumerate(SPLITS) for right in SPLITS[at + 1 :]]
     cells = [(kind, left, right) for kind in KINDS for left, right in [*splits, *((split, name) for split in SPLITS for name in sets)]]
     counted = pairs.group_by("kind", "left", "right").agg(
@@ -187,13 +188,33 @@ def _matrix(pairs: pl.DataFrame, sets: list[str], params: Params) -> pl.DataFram
         pl.struct("left_source", "left_line", "left_id").n_unique().alias("left_rows"),
         pl.len().alias("pairs"),
     )
+    counted = counted.join(_groups(pairs), on=["kind", "left", "right"], how="left")
     limit = {kind: getattr(params.limits, kind) for kind in KINDS}
     matrix = pl.DataFrame(cells, schema=["kind", "left", "right"], orient="row").join(
         counted, on=["kind", "left", "right"], how="left", maintain_order="left"
     )
-    whole = [pl.col(name).fill_null(0).cast(pl.Int64) for name in ("rows", "left_rows", "pairs")]
+    whole = [pl.col(name).fill_null(0).cast(pl.Int64) for name in ("rows", "left_rows", "pairs", "groups")]
     limits = pl.Series("limit", [limit[kind] for kind in matrix["kind"]], dtype=pl.Int64)
     return matrix.with_columns(*whole, limits).with_columns((pl.col("rows") > pl.col("limit")).fill_null(False).alias("over"))
+
+
+def _groups(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Per cell, how many groups its pairs connect: columns kind, left, right, groups."""
+    ends = [
+        pl.struct(
+            "kind",
+            "left",
+            "right",
+            *(pl.col(f"{side}_{name}").alias(name) for name in ("source", "line", "id")),
+            pl.lit(side).alias("side"),
+        )
+        for side in ("left", "right")
+    ]
+    nodes = pl.concat([pairs.select(end.alias("node")) for end in ends])["node"].rank("dense").cast(pl.Int64).to_numpy() - 1
+    a, b = nodes[: pairs.height], nodes[pairs.height :]
+    cluster = minhash.clusters(int(nodes.max(initial=-1)) + 1, a, b)
+    numbered = pairs.select("kind", "left", "right").with_columns(pl.Series("cluster", cluster[a]))
+    return numbered.group_by("kind", "left", "right").agg(pl.col("cluster").n_unique().alias("groups"))
 
 
 def _message(over: pl.DataFrame, worst: pl.DataFrame) -> str:
@@ -202,12 +223,13 @@ def _message(over: pl.DataFrame, worst: pl.DataFrame) -> str:
         benchmark = cell["right"] not in SPLITS
         what = "items" if benchmark else "rows"
         lines.append(
-            f"  {cell['kind']}, {cell['left']} against {cell['right']}: {cell['rows']} {what} leaked, limit {cell['limit']}. The worst:"
+            f"  {cell['kind']}, {cell['left']} against {cell['right']}: {cell['rows']} {what} leaked, limit {cell['limit']} "
+            f"(by {cell['left_rows']} rows; {cell['groups']} groups). The worst:"
         )
         shown = worst.filter(pl.all_horizontal(pl.col(name) == cell[name] for name in ("kind", "left", "right"))).head(SHOWN)
         for pair in shown.iter_rows(named=True):
             one, two = (f"{pair[f'{side}_source']}:{pair[f'{side}_line']}" for side in ("left", "right"))
-            lines.append(f"    {one} and {two} ({pair['similarity']:.3f})")
+            lines.append(f"    {one} and {two} ({pair['similarity']:.3f}); ids {pair['left_id']} and {pair['right_id']}")
         lines.append(f"    {BENCHMARK_ADVICE if benchmark else ADVICE[cell['kind']]}")
     lines.append(f"Or allow it: leakage.limits.{over['kind'][0]} (null: report only).")
     return "\n".join(lines)

@@ -1,9 +1,15 @@
 """Groups of rows dealt out to splits, so that every label keeps the ratios and no group is cut.
 
-Greedy: pinned groups first, then groups of several rows or labels from the largest down, then single rows. A group goes to a split
-that still needs all of its rows, drawn with chances that follow the need (by a hash, so the draw is the same every time); if none does,
-to the one that it overfills least. Single rows then fill every label's need exactly. A label with as many groups as there are splits is
-kept in each of them. The result depends on the set of groups and not on their order.
+Every stratum has a target for each split, by largest remainder. Greedy: pinned groups first, then groups of several rows or labels from
+the largest down, then single rows. A group goes to a split that still needs all of its rows, drawn with chances that follow the need (by
+a hash, so the draw is the same every time); if none does, to the one that it overfills least. Single rows then fill what is needed; where
+pinned rows have overfilled a split, the others share what there is so that the largest lack shrinks first. A label with as many groups
+as there are splits is kept in each of them. The result depends on the set of groups and not on their order.
+
+Why every split of a label ends within one group (its largest, g rows) of its share, for groups of one label: the needs always sum to
+the rows that are left. The first group of s rows that fits nowhere finds all needs below s; from then on needs only shrink, so no split
+ends with a lack of s or more, and none is overfilled by more than s - 1. Being kept in every split costs more than that only where a
+split's share is less than one group: such a split gets one all the same, and the largest split gives it up.
 """
 
 import math
@@ -11,6 +17,8 @@ import math
 import numpy as np
 import polars as pl
 import xxhash
+
+BETWEEN = "\x1e"  # joins the values of a stratum
 
 
 def targets(rows: int, ratios: tuple[float, ...], key: int, each: bool) -> list[int]:
@@ -103,7 +111,8 @@ def deal(
         dealer.put(members, int(split[group]))
     singles = by_group.filter(alone).select("group", pl.col("stratum").list.first())
     _deal_singles(dealer, split, singles, keys, seed)
-    _mend(dealer, split, by_group.filter(~pl.col("group").is_in(list(fixed))))
+    free = by_group.filter(~pl.col("group").is_in(list(fixed)))
+    _mend(dealer, split, free.with_columns(pl.Series("key", [keys[group] for group in free["group"].to_list()], dtype=pl.String)))
     return split
 
 
@@ -120,12 +129,33 @@ def _deal_singles(dealer: Dealer, split: np.ndarray, singles: pl.DataFrame, keys
 
 
 def _quota(dealer: Dealer, stratum: int, rows: int) -> list[int]:
-    """How many of a stratum's single rows each split gets: what it needs, less where others were overfilled."""
-    least = [int(dealer.spread[stratum] and at in dealer.open and not have) for at, have in enumerate(dealer.groups[stratum])]
-    quota = [max(need, low) for need, low in zip(dealer.need[stratum], least, strict=True)]
-    while sum(quota) > rows:
-        spare = [have - low for have, low in zip(quota, least, strict=True)]
-        quota[spare.index(max(spare))] -= 1
+    """How many of a stratum's single rows each split gets: what it needs; if others were overfilled, what evens out the lacks."""
+    need, missing = dealer.need[stratum], [at for at in dealer.open if not dealer.groups[stratum][at]] if dealer.spread[stratum] else []
+    first = sorted(missing, key=lambda at: (-need[at], at))[:rows]  # pinned rows can leave too few for all of them
+    return evened(need, [int(at in first) for at in range(len(need))], rows)
+
+
+def evened(need: list[int], least: list[int], rows: int) -> list[int]:
+    """Shares of `rows`, each at least `least`, such that the largest lack (need less share) is as small as can be; ties to the first.
+
+    `rows` is the sum of `need`, or more than that where splits need less than nothing; sum(least) is at most `rows`.
+
+    >>> evened([50, 40, -10], [0, 0, 0], 80), evened([50, 40, -70], [0, 0, 0], 20), evened([2, 0, 0], [0, 1, 1], 2)
+    ([45, 35, 0], [15, 5, 0], [0, 1, 1])
+    """
+    quota = list(least)
+    lacks = [each - low for each, low in zip(need, least, strict=True)]
+    left = rows - sum(least)
+    low, high = min(lacks) - left - 1, max(lacks)  # the level that lacks are cut down to: the lowest that `left` rows can pay for
+    while low < high:
+        middle = (low + high) // 2
+        if sum(max(0, lack - middle) for lack in lacks) <= left:
+            high = middle
+        else:
+            low = middle + 1
+    quota = [have + max(0, lack - low) for have, lack in zip(quota, lacks, strict=True)]
+    for at in sorted(range(len(need)), key=lambda at: -min(lacks[at], low))[: rows - sum(quota)]:
+        quota[at] += 1
     return quota
 
 
@@ -135,7 +165,7 @@ def _mend(dealer: Dealer, split: np.ndarray, groups: pl.DataFrame) -> None:
     for stratum, to in missing:
         if dealer.groups[stratum][to]:
             continue  # an earlier move brought it
-        for group, strata, rows, _ in groups.filter(pl.col("stratum").list.contains(stratum)).sort("size", "group").iter_rows():
+        for group, strata, rows, *_ in groups.filter(pl.col("stratum").list.contains(stratum)).sort("size", "key").iter_rows():
             old = int(split[group])
             if old != to and all(dealer.groups[each][old] > 1 or not dealer.spread[each] for each in strata):
                 for each, count in zip(strata, rows, strict=True):
@@ -145,3 +175,42 @@ def _mend(dealer: Dealer, split: np.ndarray, groups: pl.DataFrame) -> None:
                     dealer.need[each][to] -= count
                 split[group] = to
                 break
+
+
+def coarsened(rows: pl.DataFrame, columns: list[str], enough: int) -> pl.Series:
+    """The stratum of each row: its values in `columns`, joined. A stratum of fewer than `enough` groups joins the other rare ones that
+    agree with it in all columns but the last, and so on up to the first column; one that is rare even there stays as it is.
+
+    `rows` has group and `columns` (no nulls).
+    """
+    names = rows.select(pl.concat_str(columns, separator=BETWEEN).alias("name"), "group", *columns)
+    for count in range(len(columns) - 1, 0, -1):
+        rare = pl.col("group").n_unique().over("name") < enough
+        names = names.with_columns(
+            pl.when(rare).then(pl.concat_str([*columns[:count], pl.lit("")], separator=BETWEEN)).otherwise("name").alias("name")
+        )
+    return names["name"]
+
+
+def by_time(groups: pl.DataFrame, ratios: tuple[float, ...]) -> np.ndarray:
+    """The split (place in `ratios`) of each group (rows, moment), i64: the oldest to the first split, the newest to the last.
+
+    All groups of one moment go together, so each cut is at the moment that is nearest to the ratio, and every open split gets at least
+    one. Raises ValueError if there are fewer moments than splits with a ratio above 0.
+    """
+    opened = [at for at, ratio in enumerate(ratios) if ratio > 0]
+    moments = groups.group_by("moment").agg(pl.col("rows").sum()).sort("moment")
+    count = moments.height
+    if count < len(opened):
+        raise ValueError(f"{count} different moments for {len(opened)} splits")
+    reached = np.cumsum(moments["rows"].to_numpy())
+    cuts, before, share = [], 0, 0.0
+    for number, at in enumerate(opened[:-1]):
+        share += ratios[at]
+        last = count - (len(opened) - 1 - number)  # leaves a moment for each split that follows
+        before += 1 + int(np.argmin(np.abs(reached[before:last] - share * reached[-1])))
+        cuts.append(before)
+    place = np.searchsorted(np.array(cuts, dtype=np.int64), np.arange(count), side="right")
+    split = moments.select("moment", pl.Series("split", np.array(opened, dtype=np.int64)[place]))
+    found: np.ndarray = groups.join(split, on="moment", how="left", maintain_order="left")["split"].to_numpy()
+    return found

@@ -1,14 +1,13 @@
 """Splits: no group crosses, labels keep the ratios, and the result does not hang on the order of the rows."""
 
+import json
 import random
 from collections import Counter
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from curate import split, strata
+from curate import columns, split, stage
 from curate.record import SPLITS, InputError, ParamsError, StageFailure
 from curate.stage import read_rows
 from tests.helpers import SHARED, chat, document, dropped, frame, run_stage, section, write_input
@@ -180,64 +179,281 @@ def test_no_rows_make_three_empty_splits(cut):
     assert cut([]) == {}
 
 
-groups = st.lists(st.dictionaries(st.integers(0, 4), st.integers(1, 6), min_size=1, max_size=3), max_size=60)
-shares = st.sampled_from([(0.8, 0.1, 0.1), (0.6, 0.2, 0.2), (0.5, 0.0, 0.5), (1.0, 0.0, 0.0)])
+# --- strata of several columns ----------------------------------------------------------------------------------------------------------
 
 
-def dealt(made, ratios, seed=0):
-    counts = [(at, stratum, rows) for at, group in enumerate(made) for stratum, rows in group.items()]
-    strata_seen = sorted({stratum for _, stratum, _ in counts})
-    frame_ = pl.DataFrame(
-        [(at, strata_seen.index(stratum), rows) for at, stratum, rows in counts],
-        schema={"group": pl.Int64, "stratum": pl.Int64, "rows": pl.UInt32},
-        orient="row",
-    )
-    found = strata.deal(frame_, [str(each) for each in strata_seen], [f"id{at}" for at in range(len(made))], {}, ratios, seed)
-    return found.tolist()
+def with_meta(each, **meta):
+    return each | {"meta": json.dumps(meta)}
 
 
-@settings(max_examples=150, deadline=None)
-@given(groups, shares, st.integers(0, 3))
-def test_every_group_is_dealt_and_empty_shares_get_nothing(made, ratios, seed):
-    found = dealt(made, ratios, seed)
-    assert len(found) == len(made)
-    assert all(ratios[place] > 0 for place in found)
+def test_several_columns_keep_the_ratios_together(cut):
+    rows = [with_meta(chat(noise(at), "ok", label="ab"[at % 2]), language=("en", "de", "en")[at % 3]) for at in range(120)]
+    found = cut(rows, "stratify=[label, meta.language]")
+    for label in "ab":
+        for language, expected in (("en", [32, 4, 4]), ("de", [16, 2, 2])):
+            mine = {
+                line: name
+                for line, name in found.items()
+                if rows[line - 1]["label"] == label and json.loads(rows[line - 1]["meta"])["language"] == language
+            }
+            assert sizes(mine) == expected
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 8)), max_size=60), shares)
-def test_a_label_misses_its_ratio_by_one_group_at_most_and_is_in_every_split(made, ratios):
-    """For groups of one label each: where the ratio cannot be met, the biggest group bounds how far it is missed."""
-    found = dealt([{stratum: rows} for stratum, rows in made], ratios)
-    open_splits = [at for at, ratio in enumerate(ratios) if ratio > 0]
-    for stratum in {stratum for stratum, _ in made}:
-        mine = [(rows, place) for (each, rows), place in zip(made, found, strict=True) if each == stratum]
-        total, biggest = sum(rows for rows, _ in mine), max(rows for rows, _ in mine)
-        if len(mine) >= len(open_splits):
-            assert {place for _, place in mine} == set(open_splits)
-        for place in open_splits:
-            assert abs(sum(rows for rows, at in mine if at == place) - ratios[place] * total) <= biggest + len(open_splits)
+def test_nested_keys_and_rows_without_the_key_are_a_stratum_of_their_own(cut):
+    rows = [with_meta(chat(noise(at), "ok"), **({"a": {"b": at % 2}} if at < 40 else {})) for at in range(60)]
+    found = cut(rows, "stratify=[meta.a.b]")
+    assert sizes({line: name for line, name in found.items() if line > 40}) == [16, 2, 2]
+    assert sizes({line: name for line, name in found.items() if line <= 40 and line % 2}) == [16, 2, 2]
 
 
-@settings(max_examples=60, deadline=None)
-@given(groups)
-def test_labels_of_mixed_groups_reach_every_split_where_a_move_can_bring_them(made):
-    found = dealt(made, (0.8, 0.1, 0.1))
-    places: dict[int, list[int]] = {}
-    for group, place in zip(made, found, strict=True):
-        for stratum in group:
-            places.setdefault(stratum, []).append(place)
-    for stratum, mine in places.items():
-        alone = sum(set(group) == {stratum} for group in made)
-        if alone >= 3:
-            assert set(mine) == {0, 1, 2}
+def test_a_column_that_no_row_has_is_named_with_those_that_there_are(cut):
+    rows = [with_meta(chat(noise(at), "ok"), language="en", topic=None) for at in range(4)]
+    with pytest.raises(InputError, match=r"split\.stratify: no row has meta\.langauge\. Did you mean 'meta\.language'\?"):
+        cut(rows, "stratify=[meta.langauge]")
+    with pytest.raises(ParamsError, match=r"stratify = 'lable': expected label, source, kind, meta"):
+        section("split", split.Params, "stratify=[lable]")
+    assert len(cut(rows, "stratify=[]")) == 4
 
 
-def test_big_groups_are_found_in_every_split():
-    """Held-out splits are no worse for duplicates than train: groups of ten go everywhere, not to train alone."""
-    found = dealt([{0: 10}] * 100 + [{0: 1}] * 500, (0.8, 0.1, 0.1))
-    assert min(Counter(found[:100]).values()) >= 2
-    assert [sum(10 if at < 100 else 1 for at, place in enumerate(found) if place == split_) for split_ in range(3)] == [1200, 150, 150]
+# --- official splits --------------------------------------------------------------------------------------------------------------------
+
+
+OFFICIAL = "official={column: meta.fold, train: [train*], validation: [], test: [test, eval], conflicts: %s}"
+
+
+def official(conflicts="drop"):
+    return OFFICIAL % conflicts
+
+
+def folds(*counts):
+    """Rows that are officially train, then test, then of no fold."""
+    names = [name for name, count in zip(("train-1", "eval", None), counts, strict=True) for _ in range(count)]
+    return [with_meta(chat(noise(at), "ok"), **({"fold": name} if name else {})) for at, name in enumerate(names)]
+
+
+def test_official_rows_keep_their_split_and_the_others_share_what_is_left(cut):
+    found = cut(folds(30, 12, 90), official())
+    assert {found[line] for line in range(1, 31)} == {"train"}
+    assert {found[line] for line in range(31, 43)} == {"test"}
+    assert sizes({line: name for line, name in found.items() if line > 42}) == [80, 10, 0]
+
+
+def test_a_row_that_resembles_an_official_test_row_goes_and_the_test_row_stays(cut, tmp_path):
+    rows = folds(20, 5, 20)
+    asked = [rows[at]["messages"][0]["content"] for at in (20, 21, 22)]
+    rows += [
+        with_meta(chat(asked[0], "another answer"), fold="train-2"),
+        chat(asked[1] + " so", "ok"),
+        chat(f"{asked[2]}!", "ok", group="g"),
+    ]
+    rows += [chat(noise(900), "ok", group="g")]  # tied to it, but not like any test row
+    found = cut(rows, official())
+    assert {found[line] for line in range(21, 26)} == {"test"}
+    assert found[49] in ("train", "validation")
+    gone = {row["line"]: row for row in dropped(tmp_path / "out")}
+    assert {line: row["evidence"]["kept_line"] for line, row in gone.items()} == {46: 21, 47: 22, 48: 23}
+    assert {row["reason"] for row in gone.values()} == {"official_conflict"}
+    assert gone[46]["evidence"] | {"kept_id": rows[20]["id"], "tie": "same prompt", "kept_split": "test"} == gone[46]["evidence"]
+    assert pl.read_parquet(tmp_path / "out" / "official_conflicts.parquet").height == 0
+
+
+def test_chains_to_an_official_test_row_cost_no_row_that_is_not_like_it(cut, tmp_path):
+    """a ~ b ~ c, where only b is like c: b goes, a stays."""
+    one, two = noise(1, 12), noise(2, 12)
+    rows = [
+        with_meta(chat(one, "a"), fold="train"),
+        with_meta(chat(f"{one} {two}", "b"), fold="train"),
+        with_meta(chat(two, "c"), fold="test"),
+        *(chat(noise(10 + at), "d") for at in range(9)),
+    ]
+    found = cut(rows, official())
+    assert (found[1], found[3], 2 in found) == ("train", "test", False)
+
+
+def test_official_conflicts_can_be_an_error_or_be_kept_and_listed(cut, tmp_path):
+    rows = folds(20, 5, 0)
+    rows.append(with_meta(chat(rows[20]["messages"][0]["content"], "another"), fold="train"))
+    with pytest.raises(StageFailure) as failure:
+        cut(rows, official("error"))
+    for said in (rows[20]["id"], rows[25]["id"], "t.jsonl:21", "t.jsonl:26", "split.official.conflicts=drop"):
+        assert said in str(failure.value)
+    found = cut(rows, official("keep"))
+    assert (found[21], found[26], len(found)) == ("test", "train", 26)
+    listed = pl.read_parquet(tmp_path / "out" / "official_conflicts.parquet").filter(pl.col("kind") == "same prompt")
+    assert listed.select("left_line", "left_split", "right_line", "right_split").rows() == [(26, "train", 21, "test")]
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["counts"]["groups_crossing"] == 1
+
+
+def test_official_splits_by_file(cut):
+    rows = [chat(noise(at), "ok", source=("a_train.csv", "a_test.csv")[at % 4 == 0], line=at + 1) for at in range(40)]
+    found = cut(rows, "official={column: source, train: ['*_train.csv'], validation: [], test: ['*_test.csv'], conflicts: drop}")
+    assert all((name == "test") == (line % 4 == 1) for line, name in found.items())
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("{column: meta.fold, train: [], validation: [], test: [held*], conflicts: drop}", "no value of meta.fold.*'eval', 'train-1'"),
+        ("{column: meta.fold, train: ['*'], validation: [], test: [eval], conflicts: drop}", "'eval' is named for train and test"),
+        ("{column: meta.part, train: [], validation: [], test: [eval], conflicts: drop}", r"no row has meta\.part.*meta\.fold"),
+    ],
+)
+def test_official_splits_that_fit_no_row_are_explained(cut, told, said):
+    with pytest.raises(InputError, match=said):
+        cut(folds(3, 3, 0), f"official={told}")
+
+
+def test_a_pin_against_the_official_split_is_refused(cut, tmp_path):
+    rows = folds(3, 3, 0)
+    (tmp_path / "pins.csv").write_text(f"id,split\n{rows[4]['id']},train\n")
+    with pytest.raises(InputError, match=rf"{rows[4]['id']} \(t\.jsonl:5\) is pinned to train, but its official split is test"):
+        cut(rows, official(), f"pinned={tmp_path / 'pins.csv'}")
+
+
+# --- by time ----------------------------------------------------------------------------------------------------------------------------
+
+
+def dated(days, **more):
+    return [
+        with_meta(chat(noise(at), "ok"), day=f"2024-03-{day:02d}" if isinstance(day, int) else day, **more) for at, day in enumerate(days)
+    ]
+
+
+def test_the_oldest_rows_train_and_the_newest_test(cut):
+    days = list(range(1, 31))
+    random.Random(5).shuffle(days)
+    found = cut(dated(days), "temporal=meta.day")
+    for line, name in found.items():
+        assert name == ("train" if days[line - 1] <= 24 else "validation" if days[line - 1] <= 27 else "test")
+
+
+def test_a_group_goes_where_its_newest_row_is_and_a_day_is_never_cut(cut, tmp_path):
+    rows = dated([1] * 20 + [2] * 4 + [3] * 6)
+    rows[0] |= {"group": "g"}
+    rows[29] |= {"group": "g"}
+    found = cut(rows, "temporal=meta.day")
+    assert [{found[line] for line in lines} for lines in (range(2, 21), range(21, 25), range(25, 31))] == [
+        {"train"},
+        {"validation"},
+        {"test"},
+    ]
+    assert found[1] == "test"
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["counts"]["train_rows_newer_than_a_test_group"] == 0
+
+
+@pytest.mark.parametrize("bad", ["soon", None, "", True, "2024-13-01"])
+def test_a_row_without_a_date_is_named(cut, bad):
+    rows = dated([1, 2, 3, 4])
+    rows[2] = with_meta(rows[2], day=bad)
+    with pytest.raises(InputError, match=r"1 rows have no date.*t\.jsonl:3.*meta\.day"):
+        cut(rows, "temporal=meta.day")
+
+
+def test_too_few_moments_are_explained(cut):
+    with pytest.raises(InputError, match=r"meta\.day has 2 different moments for 3 splits"):
+        cut(dated([1, 1, 2, 2]), "temporal=meta.day")
+    assert sizes(cut(dated([1, 1, 2, 2]), "temporal=meta.day", "ratios=[0.5, 0, 0.5]")) == [2, 0, 2]
+
+
+def test_dates_are_read_in_many_forms():
+    same = [
+        "2024-03-01",
+        "2024-03",
+        "20240301",
+        "2024-03-01T00:00:00Z",
+        "2024-03-01 01:00:00+01:00",
+        1709251200,
+        1709251200.0,
+        1709251200000,
+    ]
+    assert {columns.microseconds(each) for each in same} == {1709251200000000}
+    assert [columns.microseconds(each) for each in ("yesterday", None, True, [], "3", float("inf"))] == [None] * 6
+
+
+# --- settled rows and pins --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def added(tmp_path):
+    """Splits 60 rows, then new rows against them; gives back ({line: split} of the first, {line: split} of the new)."""
+
+    def go(rows, new, *overrides):
+        run_stage(split.STAGE, write_input(frame(rows), tmp_path / "in"), tmp_path / "settled")
+        settled = {line: name for name in SPLITS for line in read_rows(tmp_path / "settled", name)["line"].to_list()}
+        params = section("split", split.Params, *overrides)
+        more = new(settled)
+        stage.run(split.STAGE, write_input(frame(more), tmp_path / "more"), tmp_path / "out", params, against=tmp_path / "settled")
+        return settled, {line: name for name in SPLITS for line in read_rows(tmp_path / "out", name)["line"].to_list()}
+
+    return go
+
+
+def test_a_new_row_goes_where_the_settled_row_that_it_resembles_is(added, tmp_path):
+    rows = [chat(noise(at), "ok", label="a") for at in range(60)]
+
+    def new(settled):
+        lines = [next(line for line, each in settled.items() if each == name) for name in SPLITS]
+        alike = [chat(rows[line - 1]["messages"][0]["content"], "new", label="a", line=1000 + at) for at, line in enumerate(lines)]
+        return alike + [chat(noise(500 + at), "ok", label="a", line=2000 + at) for at in range(57)]
+
+    _, found = added(rows, new)
+    assert [found[1000 + at] for at in range(3)] == list(SPLITS)
+    assert sizes(found) == [48, 6, 6]
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["rows_in"], metrics["counts"]["rows_train"], metrics["counts"]["rows_test"]) == (60, 48, 6)
+    assert pl.read_parquet(tmp_path / "out" / "assignments.parquet").height == 120
+
+
+def test_a_new_row_like_settled_rows_of_two_splits_is_left_out(added, tmp_path):
+    rows = [chat(noise(at, 12), "ok") for at in range(60)]
+
+    def torn(settled):
+        one, two = (next(line for line, each in settled.items() if each == name) for name in ("train", "test"))
+        return [chat(" ".join(rows[line - 1]["messages"][0]["content"] for line in (one, two)), "x"), chat(noise(900), "y")]
+
+    _, found = added(rows, torn, "pin_conflicts=drop")
+    assert set(found) == {2}
+    (gone,) = dropped(tmp_path / "out")
+    assert (gone["line"], gone["reason"]) == (1, "ties_pinned_splits")
+    with pytest.raises(StageFailure, match="pinned into two splits"):
+        added(rows, torn)
+
+
+def test_settled_rows_must_have_splits(tmp_path):
+    params = section("split", split.Params)
+    here, there = (write_input(frame([chat(noise(at), "x")]), tmp_path / name) for at, name in enumerate(("in", "known")))
+    with pytest.raises(InputError, match="its rows have no splits"):
+        stage.run(split.STAGE, here, tmp_path / "out", params, against=there)
+
+
+def test_settled_rows_that_resemble_each_other_across_splits_stop_nobody(tmp_path):
+    """What is settled is settled: the gate is for that. A new row like both goes nowhere, one like neither is dealt."""
+    twins = {"train": frame([chat(noise(1), "a")]), "validation": frame([]), "test": frame([chat(noise(1), "b")])}
+    known = write_input(frame([]), tmp_path / "known", twins)
+    here = write_input(frame([chat(noise(1), "c"), chat(noise(2), "d")]), tmp_path / "in")
+    stage.run(split.STAGE, here, tmp_path / "out", section("split", split.Params, "pin_conflicts=drop"), against=known)
+    assert [row["line"] for row in dropped(tmp_path / "out")] == [1]
+
+
+def test_all_files_of_a_pin_folder_count(cut, tmp_path):
+    rows = [chat(noise(at), "ok") for at in range(30)]
+    (tmp_path / "pins").mkdir()
+    assert cut(rows, f"pinned={tmp_path / 'pins'}") == cut(rows)
+    (tmp_path / "pins" / "README.md").write_text("no pins")
+    (tmp_path / "pins" / "a.csv").write_text(f"id,split\n{rows[0]['id']},test\nnobody,train\n")
+    pl.DataFrame({"id": [rows[1]["id"]], "split": ["validation"]}).write_parquet(tmp_path / "pins" / "b.parquet")
+    found = cut(rows, f"pinned={tmp_path / 'pins'}")
+    assert (found[1], found[2]) == ("test", "validation")
+    counts = json.loads((tmp_path / "out" / "metrics.json").read_text())["counts"]
+    assert (counts["pinned_rows"], counts["pins_unused"]) == (2, 1)
+
+
+def test_a_label_of_which_every_row_is_left_out_is_no_trouble(cut, tmp_path):
+    one, two = noise(1, 12), noise(2, 12)
+    rows = [chat(one, "a", label="x"), chat(two, "b", label="x"), chat(f"{one} {two}", "c", label="z")]
+    pins = tmp_path / "pins.csv"
+    pins.write_text(f"id,split\n{rows[0]['id']},train\n{rows[1]['id']},test\n")
+    assert set(cut(rows, f"pinned={pins}", "pin_conflicts=drop")) == {1, 2}
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data is not here")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers import ROOT
 
-SOURCES = ("curate", "train", "evaluate", "flows", "data/raw", "data/benchmarks", "data/sample")
+SOURCES = ("curate", "train", "evaluate", "flows", "data/raw", "data/benchmarks", "data/pins", "data/sample")
 FILES = ("dvc.yaml", "params.yaml", ".dvcignore")
 SMALLER = {  # minutes matter more here than the last digit
     "    steps: 180 ": "    steps: 90 ",
