@@ -31,6 +31,15 @@ enable_profiling = false
 """
 
 
+def with_survivors(clusters: dict[int, int]) -> dict[int, int]:
+    """Name each cluster after its first row, which is the row that stays. As released, 0.4.1 numbers clusters and drops all of their rows
+    (ChenghaoMou/text-dedup#129, mended after the release): measured like that it would look worse than it is."""
+    first: dict[int, int] = {}
+    for row, cluster in clusters.items():
+        first[cluster] = min(row, first.get(cluster, row))
+    return {row: first[cluster] for row, cluster in clusters.items()}
+
+
 def main(folder: str, out: str) -> None:
     """Read the folder, fingerprint, cluster, keep one row a cluster, write it. Texts under 5 words are gone: `min_length` as it comes."""
     settings = Path(f"{out}.toml")
@@ -46,7 +55,7 @@ def main(folder: str, out: str) -> None:
     )
     config = load_config_from_toml(settings)
     rows, _, _ = minhash.load_and_preprocess(config)
-    clusters = minhash.cluster(config, minhash.fingerprint(config, rows))
+    clusters = with_survivors(minhash.cluster(config, minhash.fingerprint(config, rows)))
     kept = minhash.remove_duplicates(config, minhash.assign(config, rows, clusters))
     kept.select_columns(["id", "text"]).to_parquet(out)
 
