@@ -8,6 +8,7 @@ Every row is made from its position and the seed alone: the same rows however ma
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,10 +66,9 @@ def enlarged(texts: list[str], rows: int, seed: int = SEED) -> Iterator[str]:
     yield from texts[:rows]
     if rows <= len(texts):
         return
-    words = np.array([word for text in texts for word in text.split()], dtype=object)
-    split = [GAP.split(text) for text in texts]
+    words = np.array([sys.intern(word) for text in texts for word in text.split()], dtype=object)
     for row in range(len(texts), rows):
-        yield _swapped(split[row % len(texts)], words, np.random.default_rng([seed, row]))
+        yield _swapped(GAP.split(texts[row % len(texts)]), words, np.random.default_rng([seed, row]))
 
 
 def _swapped(pieces: list[str], words: np.ndarray, random: np.random.Generator) -> str:
