@@ -213,7 +213,7 @@ def _bridges(narrow: pl.DataFrame, ties: pl.DataFrame, fixed: Fixed, policy: str
     free = pl.DataFrame({"cluster": cluster, "row": np.arange(len(cluster))}).filter(pl.Series(fixed.place < 0, dtype=pl.Boolean))
     between = free.join(two, on="cluster", how="inner").sort("row")
     evidence = pl.DataFrame({"kept_id": narrow["id"].gather(between["one"]), "other_id": narrow["id"].gather(between["other"])})
-    detail = "Belongs to a group whose rows are pinned to different splits."
+    detail = "Tied to rows whose splits are fixed apart, so it can go to none of them."
     return between["row"].to_numpy(), _as_drop(between["row"], "ties_pinned_splits", detail, evidence)
 
 

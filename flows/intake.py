@@ -22,7 +22,10 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 STAGES = ("ingest", "clean", "dedup_exact", "scrub", "dedup_near", "dedup_semantic", "decontaminate", "split")
-COMPARED = ("dedup_exact", "dedup_near", "dedup_semantic")  # stages that look at the rows the dataset already has
+COMPARED = ("dedup_exact", "dedup_near", "dedup_semantic")  # stages that drop what the dataset already has
+SETTLED = (*COMPARED, "split")  # stages that look at the rows of the dataset; split puts new rows with those that they resemble
+OPTIONS = {"split": ("-S", "split.pin_conflicts=drop")}  # one row that resembles rows of two splits should not stop the others
+SPLITS = ("train", "validation", "test")
 DATA, RAW = Path("data"), Path("data/raw")
 
 
@@ -34,7 +37,7 @@ class IntakeError(Exception):
 def run_stage(stage: str, in_dir: Path, out_dir: Path, against: Path | None) -> None:
     """One curate stage on the new rows, compared with the dataset's own where `against` is given."""
     compared: list[str | Path] = ["--against", against] if against else []
-    command = [sys.executable, "-m", f"curate.{stage}", in_dir, out_dir, *compared]
+    command = [sys.executable, "-m", f"curate.{stage}", in_dir, out_dir, *compared, *OPTIONS.get(stage, ())]
     run_command(stage, command)
 
 
@@ -51,7 +54,7 @@ def intake(files: list[Path], out: Path) -> dict[str, object]:
     before = out / "raw"
     for stage in STAGES:
         settled = DATA / stage
-        against = settled if stage in COMPARED and (settled / "kept").is_dir() else None
+        against = settled if stage in SETTLED and (settled / "kept").is_dir() else None
         run_stage(stage, before, out / stage, against)
         before = out / stage
     summary = summarise(out)
@@ -96,15 +99,17 @@ def summarise(out: Path) -> dict[str, object]:
         of_dataset: int = dropped.str.json_path_match("$.kept_known").eq("true").to_list().count(True)
         known += of_dataset
         twice += len(dropped) - of_dataset
-    dropped_by = {stage: metrics[stage]["reasons"] for stage in ("ingest", "clean", "scrub", "decontaminate") if metrics[stage]["reasons"]}
+    others = [stage for stage in STAGES if stage not in COMPARED]
+    dropped_by = {stage: metrics[stage]["reasons"] for stage in others if metrics[stage]["reasons"]}
     return {
         "rows": metrics["ingest"]["rows_in"],
         "new": metrics["split"]["kept"],
+        "splits": {name: metrics["split"]["counts"].get(f"rows_{name}", 0) for name in SPLITS},
         "already_in_dataset": known,
         "duplicates_among_themselves": twice,
         "leaking": metrics["decontaminate"]["dropped"],
         "dropped": dropped_by,
-        "compared_with_dataset": any((DATA / stage / "kept").is_dir() for stage in COMPARED),
+        "compared_with_dataset": any((DATA / stage / "kept").is_dir() for stage in SETTLED),
     }
 
 
@@ -131,7 +136,9 @@ def _same(one: Path, other: Path) -> bool:
 def show(summary: dict[str, object], out: Path) -> None:
     """The summary for a person."""
     print(f"\n{summary['rows']:>9,} rows read")
-    print(f"{summary['new']:>9,} new: they would join the dataset")
+    splits = summary["splits"]
+    assert isinstance(splits, dict)
+    print(f"{summary['new']:>9,} new: they would join the dataset ({', '.join(f'{count:,} {name}' for name, count in splits.items())})")
     print(f"{summary['already_in_dataset']:>9,} in the dataset already (exact or near)")
     print(f"{summary['duplicates_among_themselves']:>9,} duplicates of other new rows")
     dropped = summary["dropped"]

@@ -1,15 +1,21 @@
 """The gate: passes honest data, and names the pairs of any leak, whichever way it came."""
 
 import json
+import os
 import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 
 from curate import augment, leakage, record, split
 from curate.record import InputError, StageFailure
 from curate.stage import read_rows
-from tests.helpers import chat, document, frame, run_stage, write_input
+from tests.helpers import ROOT, chat, document, frame, run_stage, write_input
 from tests.test_split import noise
 
 
@@ -159,3 +165,91 @@ def test_what_split_and_augment_make_passes_with_limits_of_zero(tmp_path, seed):
     metrics = run_stage(leakage.STAGE, tmp_path / "augment", tmp_path / "leakage", where)
     assert metrics["kept"] > len(made)
     assert set(metrics["counts"].values()) == {0}
+
+
+def test_groups_count_a_text_once_however_often_it_leaked(gate, tmp_path):
+    """Three rows of one text and a pair of another: five train rows leak three test rows, in two groups."""
+    text, other = noise(1, 20), noise(2, 20)
+    splits = {
+        "train": rows(text, f"{text} so", f"{text} now", f"{other} so", *(noise(at, 9) for at in range(20, 25)), source="a.csv"),
+        "test": rows(text, f"{text} yes", other, *(noise(at, 9) for at in range(30, 35)), source="b.csv"),
+    }
+    assert gate(splits, *OPEN)["ngram", "train", "test"] == [3, 4, 7]
+    matrix = pl.read_parquet(tmp_path / "out" / "matrix.parquet")
+    found = matrix.filter((pl.col("kind") == "ngram") & (pl.col("left") == "train") & (pl.col("right") == "test"))
+    assert found["groups"].to_list() == [2]
+    assert matrix.filter(pl.col("rows") == 0)["groups"].unique().to_list() == [0]
+    with pytest.raises(StageFailure, match=r"ngram, train against test: 3 rows leaked, limit 0 \(by 4 rows; 2 groups\)"):
+        gate(splits, "limits={exact: null, near: null, ngram: 0}")
+
+
+@pytest.fixture(scope="module")
+def augmented(tmp_path_factory):
+    """What split and augment make of 60 rows; two copies of the project's settings stand beside it, with no benchmarks."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "data/benchmarks").mkdir(parents=True)
+    where = f"benchmarks={folder / 'data/benchmarks'}"
+    made = [chat(noise(at, 60), f"answer {noise(at + 500, 4)}", label=str(at % 3)) for at in range(60)]
+    run_stage(split.STAGE, write_input(frame(made), folder / "in"), folder / "split")
+    run_stage(augment.STAGE, folder / "split", folder / "data/augment", where, "floor=30", "max_share=0.3")
+    shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
+    return folder
+
+
+def inject(folder, change):
+    """Writes a changed row of train into test, by hand; gives back its id and the copy's."""
+    train, test = (next((folder / "kept" / name).glob("*.parquet")) for name in ("train", "test"))
+    row = pl.read_parquet(train).filter(~pl.col("meta").str.contains("synthetic")).row(0, named=True)
+    copy = change(dict(row)) | {"source": "by-hand.jsonl", "line": 7}
+    copy["id"] = record.content_id(copy["kind"], copy["messages"], copy["rejected"], copy["label"])
+    pl.concat([pl.read_parquet(test), pl.DataFrame([copy], schema=record.SCHEMA)]).write_parquet(test)
+    return row["id"], copy["id"]
+
+
+def edited(row):
+    """The first word changed, another added, the answer as it was."""
+    first, second = row["messages"]
+    text = f"Otherwise {first['content'].split(maxsplit=1)[1]} please"
+    return row | {"messages": [first | {"content": text}, second]}
+
+
+def buried(row):
+    """The question within a long message, with another answer."""
+    first, second = row["messages"]
+    text = f"{noise(901, 40)} {first['content']} {noise(902, 40)}"
+    return row | {"messages": [first | {"content": text}, second | {"content": noise(903)}]}
+
+
+def command(folder, *arguments):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    settings = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path, "FINERY_WORKERS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, env=settings, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.mark.parametrize(("change", "kind"), [(dict, "exact"), (edited, "near"), (buried, "ngram")])
+def test_a_leak_made_by_hand_after_augment_fails_the_command_and_both_rows_are_named(augmented, tmp_path, change, kind):
+    shutil.copytree(augmented / "data/augment", tmp_path / "augment")
+    one, two = inject(tmp_path / "augment", change)
+    done = command(augmented, "curate.leakage", str(tmp_path / "augment"), str(tmp_path / "leakage"))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert f"{kind}, train against test: 1 rows leaked" in done.stderr
+    assert f"ids {one} and {two}" in done.stderr and "by-hand.jsonl:7" in done.stderr
+    assert not (tmp_path / "leakage").exists()
+
+
+def test_nothing_after_the_gate_runs_when_it_fails(augmented, tmp_path):
+    """The pipeline's own leakage stage under DVC, with a stage behind it that stands for training."""
+    spec = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["leakage"]
+    spec["deps"] = [dep for dep in spec["deps"] if dep.startswith("data/")]
+    after = {"cmd": "echo trained > trained.txt", "deps": ["data/leakage/kept"], "outs": ["trained.txt"]}
+    shutil.copytree(augmented, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"leakage": spec, "after": after}}))
+    assert command(tmp_path, "dvc", "init", "--no-scm", "--quiet").returncode == 0
+    _, two = inject(tmp_path / "data/augment", edited)
+    done = command(tmp_path, "dvc", "repro")
+    assert done.returncode != 0
+    assert two in done.stderr + done.stdout
+    assert not (tmp_path / "trained.txt").exists()
