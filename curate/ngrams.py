@@ -29,7 +29,41 @@ def tokens(texts: pl.Series) -> pl.Series:
     >>> tokens(pl.Series(["Don't pay $3.50, pay 12+35-7!"])).to_list()
     [["Don't", 'pay', '$', '3.50', 'pay', '12', '+', '35', '-', '7']]
     """
-    return texts.fill_null("").str.extract_all(TOKEN)
+    found = texts.fill_null("").str.extract_all(TOKEN)
+    flat = found.explode(empty_as_null=False)
+    sizes = found.list.len().to_numpy().astype(np.int64)
+    kept = _operates(flat, sizes)
+    if kept.all():
+        return found
+    ends = np.concatenate(([0], np.cumsum(kept)))[np.concatenate(([0], np.cumsum(sizes)))]
+    made = pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), flat.filter(pl.Series(kept)).to_arrow()))
+    assert isinstance(made, pl.Series)
+    return made
+
+
+def _operates(flat: pl.Series, sizes: np.ndarray) -> np.ndarray:
+    """False for hyphens, slashes and stars that are punctuation: before a word, or between a word and a letter (`top-up`, `*so*`, lists).
+
+    They are operators where a number follows, or a letter that does not stand behind a word: `12 - 7`, `x-y`, `2*x`.
+    """
+    signs = np.flatnonzero(flat.is_in(["-", "/", "*"]).to_numpy())
+    kept = np.ones(len(flat), dtype=bool)
+    if not len(signs):
+        return kept
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    sign = np.zeros(len(flat), dtype=bool)
+    sign[signs] = True
+    other = np.flatnonzero(~sign)
+    if not len(other):
+        return kept
+    at = np.searchsorted(other, signs)
+    before, after = other[np.maximum(at - 1, 0)], other[np.minimum(at, len(other) - 1)]
+    opens, closes = (at == 0) | (owner[before] != owner[signs]), (at == len(other)) | (owner[after] != owner[signs])
+    word = r"^\p{L}[\p{L}\p{M}'’]"
+    follows = flat.gather(before).str.contains(word).to_numpy() | opens  # a word before, or the start of the text
+    leads, single = flat.gather(after).str.contains(word).to_numpy(), flat.gather(after).str.contains(r"^\p{L}").to_numpy()
+    kept[signs] = ~(closes | leads | (follows & single))
+    return kept
 
 
 def folded(flat: pl.Series) -> pl.Series:
@@ -51,12 +85,19 @@ def places(text: str, found: list[str]) -> list[tuple[int, int]]:
     return spans
 
 
-def hashes(texts: pl.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Token hashes of all texts, joined (u64), and how many each text has (i64). The same token has the same hash in every process."""
+def flat(texts: pl.Series) -> tuple[pl.Series, np.ndarray, np.ndarray]:
+    """The tokens of all texts, joined, as they stand; their hashes (u64), alike for tokens that fold alike and the same in every
+    process; and how many tokens each text has (i64)."""
     found = tokens(texts)
     sizes = found.list.len().to_numpy().astype(np.int64)
-    flat = folded(found.explode(empty_as_null=False))
-    return flat.hash(seed=0).to_numpy(), sizes
+    raw = found.explode(empty_as_null=False)
+    return raw, folded(raw).hash(seed=0).to_numpy(), sizes
+
+
+def hashes(texts: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Token hashes of all texts, joined (u64), and how many each text has (i64)."""
+    _, values, sizes = flat(texts)
+    return values, sizes
 
 
 def windows(flat: np.ndarray, sizes: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -50,6 +50,12 @@ def clean(tmp_path, sets):
     return go
 
 
+@pytest.fixture
+def flagged(tmp_path):
+    """{line: reason} of the rows that the last run flagged."""
+    return lambda: dict(pl.read_parquet(tmp_path / "out" / "flagged.parquet").select("line", "reason").rows())
+
+
 def test_exact_looks_past_case_space_and_punctuation_and_names_the_item(clean):
     found = clean(
         chat("where is  my CARD", "On its way."), chat("Where is my cart?", "In the shop."), chat("Where is my card?", "card_arrival")
@@ -130,17 +136,39 @@ def test_a_rejected_answer_counts_too(clean):
 
 
 def test_coverage_is_by_one_row(clean):
-    half = len(LONG) // 2
-    assert clean(chat(LONG[:half], "a"), chat(LONG[half:], "b")) == {}
+    third = len(LONG) // 3
+    assert clean(*(chat(f"One. {LONG[at : at + third]} Two.", "a") for at in (0, third, 2 * third))) == {}
 
 
-def test_a_long_run_is_enough(clean, sets):
-    story = " ".join(WORDS[:200])
-    (sets / "exam.jsonl").write_text(json.dumps({"question": story}))
-    part = " ".join(WORDS[50:80])
-    assert clean(chat(f"well {part} yes", "a"))[1]["words"] == 30
-    assert clean(chat(f"well {part} yes", "a"), overrides=["run=31"]) == {}
+def test_a_message_that_is_half_an_item_is_a_copy_cut_off(clean):
+    half = " ".join(LONG.split()[:14])
+    found = clean(chat(half, "a"), chat(f"I ask you this: {half} and then?", "a"))
+    assert set(found) == {1}
+    assert (found[1]["tier"], found[1]["span"]["start"], found[1]["span"]["end"]) == ("ngram", 0, len(half))
+
+
+def test_a_long_run_is_enough_from_half_the_coverage_on(clean, sets, flagged):
+    (sets / "exam.jsonl").write_text(json.dumps({"question": " ".join(WORDS[:100])}))
+    part, less = " ".join(WORDS[50:85]), " ".join(WORDS[50:78])
+    found = clean(chat(f"well {part} yes", "a"), chat(f"well {less} yes", "a"))
+    assert {line: proof["words"] for line, proof in found.items()} == {1: 35}
+    assert flagged() == {2: "benchmark_partial"}
+    assert clean(chat(f"well {part} yes", "a"), overrides=["run=36"]) == {}
     assert clean(chat(f"well {part} yes", "a"), overrides=["run=null"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("item", "row"),
+    [
+        ("How much does it cost to top up by card?", "How much does it cost to top up by transfer?"),
+        ("What do I need to do to get a refund?", "My PIN is gone. What do I need to do to get it restored?"),
+        ("Is there a tracking number for the card you sent me?", "Where is the tracking number for the card you sent me?"),
+    ],
+)
+def test_a_phrase_with_other_words_where_the_item_goes_on_is_only_flagged(clean, sets, flagged, item, row):
+    (sets / "exam.jsonl").write_text(json.dumps({"question": item}))
+    assert clean(chat(row, "a"), overrides=["threshold=1"]) == {}
+    assert flagged() == {1: "benchmark_partial"}
 
 
 def test_the_template_of_a_set_is_no_items_text(clean, sets):
@@ -158,6 +186,94 @@ def test_flag_keeps_the_row_and_lists_it(clean, tmp_path):
     flagged = pl.read_parquet(tmp_path / "out" / "flagged.parquet")
     assert flagged["line"].to_list() == [1]
     assert json.loads(flagged["evidence"][0])["item_id"] == "g-3"
+
+
+def test_another_problem_in_the_same_words_is_flagged_not_dropped(clean, tmp_path, flagged):
+    other = LONG.replace("14", "9").replace("23", "31").replace("45", "8")
+    reworded = "A farmer plants 9 rows of tulips with 31 bulbs in each row and then loses 8 bulbs to hungry squirrels. How many are there?"
+    assert clean(chat(other, "271"), chat(reworded, "271"), chat(LONG.replace("hungry", "angry"), "277"))[3]["tier"] == "near"
+    assert flagged() == {1: "benchmark_masked", 2: "benchmark_masked"}
+    proof = json.loads(pl.read_parquet(tmp_path / "out" / "flagged.parquet")["evidence"][0])
+    assert (proof["set"], proof["item_id"], proof["overlap"]) == ("exam.jsonl", "g-1", "question")
+
+
+def test_masked_can_be_switched_off(clean, flagged):
+    reworded = "The farmer plants 9 rows of roses with 31 bulbs in each row and then loses 8 bulbs to hungry squirrels. How are they?"
+    assert clean(chat(reworded, "a")) == {}
+    assert flagged() == {1: "benchmark_masked"}
+    assert clean(chat(reworded, "a"), overrides=["masked=null"]) == {}
+    assert flagged() == {}
+
+
+def test_a_form_of_numbers_and_names_is_no_items_text(clean, sets, flagged):
+    names = ["Ann", "Bob", "Cy", "Dora", "Ed", "Flo", "Gus", "Hal", "Ida", "Jo", "Kim", "Lea"]
+    form = "So {} has {} apples and gives {} of them to {} before lunch today"
+    items = [{"question": form.format(name, at + 20, at + 3, names[at - 1])} for at, name in enumerate(names)]
+    (sets / "exam.jsonl").write_text("\n".join(json.dumps(item) for item in items))
+    assert clean(chat(form.format("Zoe", 77, 55, "Yan"), "22"), overrides=["threshold=1"]) == {}
+    assert flagged() == {}
+    clean(chat(form.format("Zoe", 77, 55, "Yan"), "22"), overrides=["threshold=1", "common=12"])
+    assert flagged() == {1: "benchmark_masked"}
+
+
+@pytest.mark.parametrize(
+    ("policies", "lines"),
+    [
+        ("{}", {1, 2, 3}),
+        ("{exam.jsonl: flag}", set()),
+        ("{'*.jsonl': {question: flag, answer: drop}}", {2, 3}),
+        ("{'exam*': {question: drop, answer: flag}}", {1, 3}),
+        ("{'exam*': drop, '*': flag}", {1, 2, 3}),
+    ],
+)
+def test_policies_by_set_and_field(clean, flagged, policies, lines):
+    rows = chat(LONG, "I do not know."), chat("Say it.", f"It is this. {ANSWER}"), chat(LONG, ANSWER)
+    assert set(clean(*rows, overrides=[f"policies={policies}"])) == lines
+    assert set(flagged()) == {1, 2, 3} - lines
+
+
+def test_question_and_answer_count_together_even_if_the_answer_was_met_better(clean):
+    found = clean(chat(f"Tell me: {LONG.replace('A gard', 'The gard')} I cannot do it by myself, and nobody will help.", ANSWER))
+    assert found[1]["item_span"]["field"] == "answer"
+    assert found[1]["overlap"] == "question and answer"
+
+
+def test_a_row_that_one_set_flags_and_another_drops_is_dropped_for_the_other(clean, sets):
+    (sets / "quiz.jsonl").write_text(json.dumps({"question": "How do I change my PIN?"}))
+    found = clean(chat("How do I change my PIN?", "Hm."), overrides=["policies={exam.jsonl: flag}"])
+    assert (found[1]["set"], found[1]["items"]) == ("quiz.jsonl", 2)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("policies={exma*: flag}", r"'exma\*' matches no set .* exam\.jsonl"),
+        ("policies={exam*: keep}", "policies.exam"),
+        ("policies={exam*: {question: drop}}", "answer"),
+        ("policies={exam*: {question: drop, anser: flag}}", "anser"),
+        ("policy=keep", "policy"),
+        ("masked={n: 1, coverage: 0.5}", "masked.n"),
+        ("embedding={model: x, threshold: 2, batch_size: 1}", "embedding.threshold"),
+    ],
+)
+def test_impossible_values_are_explained(clean, override, said):
+    with pytest.raises(ParamsError, match=said):
+        clean(chat("a", "b"), overrides=[override])
+
+
+def test_embedding_neighbours_are_flagged_and_only_where_nothing_else_was_found(clean, flagged, tmp_path, monkeypatch):
+    def by_first_letter(texts, model, batch_size):
+        assert (model, batch_size) == ("toy", 4)
+        return np.array([[1.0, 0.0] if text.lower().startswith("w") else [0.0, 1.0] for text in texts], dtype=np.float32)
+
+    monkeypatch.setattr(decontaminate, "embed", by_first_letter)
+    rows = chat("Where has the plastic gone?", "There."), chat("Where is my card?", "There."), document("What is it?")
+    assert set(clean(*rows, overrides=["embedding={model: toy, threshold: 0.9, batch_size: 4}"])) == {2}
+    assert flagged() == {1: "benchmark_embedding", 3: "benchmark_embedding"}
+    proof = json.loads(pl.read_parquet(tmp_path / "out" / "flagged.parquet")["evidence"][0])
+    assert (proof["tier"], proof["score"], proof["span"]["end"]) == ("embedding", 1.0, len("Where has the plastic gone?"))
+    assert clean(*rows)[2]["tier"] == "exact"
+    assert flagged() == {}
 
 
 def test_evidence_holds_no_text_of_the_row(clean, tmp_path):
