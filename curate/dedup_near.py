@@ -10,6 +10,7 @@ bucket. No bucket holds more than `boilerplate` rows of text (ten times as many 
 """
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +18,13 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from curate import lsh, record, store
+from curate import lsh, matching, record, sketches, store
 from curate.greedy import Decided, Rule, decide
 from curate.params import check_section, params_class, read_params
 from curate.preference import NAMES, Compare, Prefer, drops, order, sides, traits
 from curate.sets import Boilerplate, Sets
-from curate.shingle import shingles
-from curate.stage import Plan, Stage, guarded, main
+from curate.shingle import CHARACTERS, SHINGLING, WORDS, shingles, spelled
+from curate.stage import Plan, Stage, guarded, main, say
 
 
 @params_class
@@ -46,22 +47,35 @@ class Params:
             raise ValueError(f"prefer names a preference twice: {', '.join(self.prefer)}")
 
 
-def prepare(params: Params) -> tuple[int, int]:
-    """(bands, rows) of the banding. Raises ParamsError if recall cannot be reached."""
-    return lsh.bands(params.threshold, params.permutations, params.recall)
+BEFORE = Path("data/scrub")  # where `--explain` looks
 
 
-def survey(batch: pl.DataFrame, params: Params, shape: tuple[int, int]) -> pl.DataFrame:
+@dataclass(frozen=True)
+class Context:
+    """How rows are banded, and what is boilerplate; None: what this run's own rows say."""
+
+    shape: tuple[int, int]
+    boilerplate: Boilerplate | None
+
+
+def prepare(params: Params) -> Context:
+    """The banding. Raises ParamsError if recall cannot be reached."""
+    return Context(lsh.bands(params.threshold, params.permutations, params.recall), None)
+
+
+def survey(batch: pl.DataFrame, params: Params, context: Context) -> pl.DataFrame:
     """Ids, what preference compares, and the shingle sets."""
     both = record.prompt_and_answer(batch)
     prompts, answers = sides(batch, both, params.compare)
     return traits(batch, both["answer"]).with_columns(shingles(prompts, answers).alias("shingles"))
 
 
-def plan(narrow: pl.DataFrame, params: Params, shape: tuple[int, int]) -> Plan:
-    """Drop near-duplicates; tables `pairs` (checked pairs from near_miss up) and `histogram` (their exact number by similarity)."""
-    boilerplate = Boilerplate.of(narrow["shingles"], params.boilerplate)
-    buckets = lsh.Buckets.of(lsh.Sketch.of(narrow["shingles"], shape, boilerplate))
+def plan(narrow: pl.DataFrame, params: Params, context: Context) -> Plan:
+    """Drop near-duplicates. Tables: `pairs` (checked pairs from near_miss up), `histogram` (their exact number by similarity), and what a
+    later run with `--against` needs of the rows that stay (`sketches`, `boilerplate`)."""
+    boilerplate = context.boilerplate or Boilerplate.of(narrow["shingles"], params.boilerplate)
+    sketch = lsh.Sketch.of(narrow["shingles"], context.shape, boilerplate)
+    buckets = lsh.Buckets.of(sketch)
     sets = Sets.of(narrow["shingles"], buckets.rows)
     rank = np.empty(narrow.height, dtype=np.int64)
     rank[order(narrow, params.prefer)] = np.arange(narrow.height)
@@ -75,11 +89,38 @@ def plan(narrow: pl.DataFrame, params: Params, shape: tuple[int, int]) -> Plan:
         "conflict_pairs": found.conflicts,
         "label_differs": int(drop["label_differs"].sum()),
         "boilerplate_shingles": sum(len(each) for each in boilerplate.sorted),
-        "bands": shape[0],
-        "rows_per_band": shape[1],
+        "bands": context.shape[0],
+        "rows_per_band": context.shape[1],
     }
-    tables = {"pairs": _pairs(narrow, found, params.threshold), "histogram": _histogram(found.histogram)}
+    stays = ~narrow["known"].to_numpy() & (found.kept_by < 0)
+    tables = {
+        "pairs": _pairs(narrow, found, params.threshold),
+        "histogram": _histogram(found.histogram),
+        **sketches.tables(sketch, stays, draw, boilerplate, _settings(params, context.shape)),
+    }
     return Plan(drop.select("row", "reason", "detail", "evidence"), counts=counts, tables=tables)
+
+
+def recall(folder: Path, new: pl.DataFrame, params: Params, context: Context) -> tuple[pl.DataFrame, Context] | None:
+    """The rows of an earlier output that share a bucket with a new row, found by their stored sketches; None if there are none to use."""
+    stored = sketches.read(folder, _settings(params, context.shape))
+    if stored is None:
+        say(f"{STAGE.name}: {folder} has no sketches for these settings, so its rows are looked at again.")
+        return None
+    known, boilerplate = stored
+    wanted = sketches.meeting(known, lsh.Sketch.of(new["shingles"], context.shape, boilerplate))
+    found, first = [survey(record.empty({"row": pl.UInt32(), "split": pl.String(), **record.SCHEMA}), params, context)], 0
+    for batch in store.batches(folder):
+        some = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, first + batch.height)] - first
+        first += batch.height
+        if len(some):
+            found.append(survey(batch[some], params, context))
+    return pl.concat(found), Context(context.shape, boilerplate)
+
+
+def _settings(params: Params, shape: tuple[int, int]) -> str:
+    """What sketches depend on."""
+    return f"{params.compare} {shape[0]}x{shape[1]} {params.boilerplate} {SHINGLING}"
 
 
 def _pairs(narrow: pl.DataFrame, found: Decided, threshold: float) -> pl.DataFrame:
@@ -101,35 +142,43 @@ def _histogram(counted: np.ndarray) -> pl.DataFrame:
     return pl.DataFrame({"from": at / 100, "pairs": counted[at]}, schema={"from": pl.Float64, "pairs": pl.Int64})
 
 
-def explain(folder: Path, one: str, two: str, compare: str) -> str:
+def explain(folder: Path, one: str, two: str, params: Params) -> str:
     """Why two rows of a folder are, or are not, near-duplicates: similarity, and samples of shared and distinct shingles.
 
     Raises InputError if the folder has no row with such an id.
     """
-    found: dict[str, str] = {}
+    found: dict[str, pl.DataFrame] = {}
     for batch in store.batches(folder):
         wanted = batch.filter(pl.col("id").is_in([one, two]))
-        found |= dict(zip(wanted["id"].to_list(), compared(wanted, compare).to_list(), strict=True))
+        found |= {row["id"][0]: row for row in wanted.iter_slices(1)}
     for each in (one, two):
         if each not in found:
             raise record.InputError(f"{folder}: no row has id '{each}'. Look in the folder of the stage before the one that dropped it.")
-    a, b = ({text[at : at + minhash.SHINGLE] for at in range(max(len(text) - minhash.SHINGLE + 1, 1))} for text in (found[one], found[two]))
-    lines = [f"similarity {len(a & b) / len(a | b):.4f}: {len(a & b)} shingles shared, {len(a - b)} and {len(b - a)} not"]
-    for title, some in (("shared", a & b), (f"only {one}", a - b), (f"only {two}", b - a)):
-        lines.append(f"{title}: {' '.join(repr(each) for each in sorted(some)[:20])}{' …' if len(some) > 20 else ''}")
+    rows = pl.concat([found[one], found[two]])
+    prompts, answers = sides(rows, record.prompt_and_answer(rows), params.compare)
+    alike = float(matching.similarity(shingles(prompts, answers), np.array([0]), np.array([1]))[0])
+    lines = [f"similarity {alike:.4f}, threshold {params.threshold} (nothing is taken for boilerplate here)"]
+    both = [spelled(*texts) for texts in zip(prompts.to_list(), answers.to_list(), strict=True)]
+    for unit, a, b in zip((f"{CHARACTERS} characters", f"{WORDS} words"), *both, strict=True):
+        if not a or not b:
+            continue
+        lines.append(f"shingles of {unit}: {len(a & b) / len(a | b):.4f}, {len(a & b)} shared, {len(a - b)} and {len(b - a)} not")
+        for title, some in (("shared", a & b), (f"only {one}", a - b), (f"only {two}", b - a)):
+            lines.append(f"  {title}: {'; '.join(sorted(some)[:20])}{' …' if len(some) > 20 else ''}")
     return "\n".join(lines)
 
 
-STAGE = Stage("dedup_near", Params, prepare=prepare, survey=survey, plan=plan, threads=True)
+STAGE = Stage("dedup_near", Params, prepare=prepare, survey=survey, plan=plan, recall=recall, threads=True)
 
 
 def _explain_command(arguments: list[str]) -> None:
-    """`--explain FOLDER ID1 ID2`."""
-    if len(arguments) != 3:
-        raise record.InputError("expected --explain FOLDER ID1 ID2.")
+    """`--explain [FOLDER] ID1 ID2`."""
+    if len(arguments) not in (2, 3):
+        raise record.InputError(f"expected --explain [FOLDER] ID1 ID2; without FOLDER the ids are looked up in {BEFORE}.")
     path = Path("params.yaml")
     params = check_section(read_params(path), STAGE.name, Params, path)
-    print(explain(Path(arguments[0]), arguments[1], arguments[2], params.compare))
+    folder = Path(arguments[0]) if len(arguments) == 3 else BEFORE
+    print(explain(folder, arguments[-2], arguments[-1], params))
 
 
 if __name__ == "__main__":

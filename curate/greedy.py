@@ -61,6 +61,7 @@ def decide(
         rule.threshold,
         rule.answers,
         rule.near_miss,
+        MOST_PAIRS,
     )
     dropped = by >= 0
     kept_by[rows[dropped]], similarity[rows[dropped]] = rows[by[dropped]], alike[dropped]
@@ -84,6 +85,7 @@ def _decide(
     threshold: float,
     answers: float,
     floor: float,
+    most: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int, int]:
     kept_by, similarity = np.full(len(order), -1, dtype=np.int64), np.zeros(len(order))
     newest = np.full(count, -1, dtype=np.int64)  # slot of the last row kept in each bucket
@@ -92,7 +94,7 @@ def _decide(
     for row in range(len(order)):
         owner[slots[row] : slots[row + 1]] = row
     met = np.full(len(order), -1, dtype=np.int64)  # the last row that a kept row was compared with
-    pairs, found, drawn = np.empty((2 * MOST_PAIRS, 2), np.int64), np.empty((2 * MOST_PAIRS, 2)), np.empty(2 * MOST_PAIRS, np.uint64)
+    pairs, found, drawn = np.empty((2 * most, 2), np.int64), np.empty((2 * most, 2)), np.empty(2 * most, np.uint64)
     histogram, limit, sampled = np.zeros(101, dtype=np.int64), np.uint64(0xFFFFFFFFFFFFFFFF), 0
     checked, conflicts = 0, 0
     for row in order:
@@ -123,12 +125,12 @@ def _decide(
                     drawn[sampled] = mixed
                     sampled += 1
                     if sampled == len(drawn):
-                        smallest = np.argsort(drawn)[:MOST_PAIRS]
-                        pairs[:MOST_PAIRS], found[:MOST_PAIRS], drawn[:MOST_PAIRS] = pairs[smallest], found[smallest], drawn[smallest]
-                        sampled, limit = MOST_PAIRS, drawn[MOST_PAIRS - 1]
+                        smallest = np.argsort(drawn)[:most]
+                        pairs[:most], found[:most], drawn[:most] = pairs[smallest], found[smallest], drawn[smallest]
+                        sampled, limit = most, drawn[most - 1]
         if kept_by[row] < 0:
             for at in range(slots[row], slots[row + 1]):
                 older[at] = newest[bucket[at]]
                 newest[bucket[at]] = at
-    smallest = np.argsort(drawn[:sampled])[:MOST_PAIRS]
+    smallest = np.argsort(drawn[:sampled])[:most]
     return kept_by, similarity, pairs[smallest], found[smallest], histogram, checked, conflicts

@@ -83,8 +83,8 @@ def _sign(hashes: np.ndarray, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> 
     for first in range(0, len(hashes), AT_ONCE):
         for at in range(AT_ONCE):
             h = hashes[min(first + at, len(hashes) - 1)]  # the last one again and again changes no minimum
-            h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)  # MurmurHash3's 32-bit finaliser, as datasketch applies it
-            h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+            h = np.uint32((h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))  # MurmurHash3's 32-bit finaliser, as datasketch applies it
+            h = np.uint32((h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35))  # (numba computes in 64 bits unless told)
             mixed[at] = h ^ (h >> np.uint32(16))
         h0, h1, h2, h3 = mixed[0], mixed[1], mixed[2], mixed[3]
         for at in range(len(out)):
@@ -200,7 +200,7 @@ def _number(all_keys: np.ndarray, bucket: np.ndarray, band: int) -> int:
         size *= 2
     table = np.full(size, -1, dtype=np.int32)
     for entry in range(len(keys)):
-        at = np.int64(keys[entry] * np.uint32(0x9E3779B1)) & (size - 1)
+        at = np.int64(np.uint32(keys[entry] * np.uint32(0x9E3779B1))) & (size - 1)
         while table[at] >= 0 and keys[table[at]] != keys[entry]:
             at = (at + 1) & (size - 1)
         first = table[at]

@@ -38,7 +38,9 @@ class Sets:
         hashes, parts, first = [np.zeros(0, dtype=np.uint32)], [np.zeros((0, PARTS), dtype=np.uint32)], 0
         for chunk in chunks:
             height = len(chunk.parts)
-            taken = chunk if rows is None else chunk.take(rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + height)] - first)
+            taken = (
+                chunk if rows is None else chunk.take(rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + height)] - first)
+            )
             hashes.append(taken.hashes[taken.starts[0] : taken.starts[-1]])
             parts.append(taken.parts)
             first += height

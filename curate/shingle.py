@@ -22,6 +22,7 @@ CHARACTERS = 5  # of a shingle of a short text
 WORDS = 3  # of a shingle of a long text
 LONG = 256  # characters: from here on a text has word shingles
 SHORT = 512  # characters: below, it has character shingles
+SHINGLING = f"1: {WORDS} words from {LONG} characters on, {CHARACTERS} characters below {SHORT}"  # renew the number when hashes change
 PARTS = 4  # character shingles of the prompt, of the answer, word shingles of the prompt, of the answer
 SET = pl.Struct({"hashes": pl.List(pl.UInt32()), "parts": pl.Array(pl.UInt32(), PARTS)})
 
@@ -126,9 +127,38 @@ def starts(sizes: np.ndarray) -> np.ndarray:
     return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(sizes, dtype=np.int64)))
 
 
+def spelled(prompt: str, answer: str = "") -> tuple[set[str], set[str]]:
+    """The shingles of one row in letters, by characters and by words: for people and tests, `shingles` is for columns.
+
+    >>> sorted(spelled("Pay 12+35.")[0])
+    ['prompt: "12+35"', 'prompt: "2+35."', 'prompt: " 12+3"', 'prompt: "ay 12"', 'prompt: "pay 1"', 'prompt: "y 12+"']
+    """
+    folded = pl.DataFrame({"text": [prompt, answer]}).select(record.fold(pl.col("text")))["text"].to_list()
+    sides = tuple(zip(("prompt", "answer"), folded, strict=True))
+    count = sum(len(text) for text in folded)
+    by_characters = {f'{side}: "{each}"' for side, text in sides for each in _windows(list(text), CHARACTERS, "")}
+    by_words = {f'{side}: "{each}"' for side, text in sides for each in _windows(_words(text), WORDS, " ")}
+    return by_characters if count < SHORT else set(), by_words if count >= LONG else set()
+
+
+def _windows(parts: list[str], width: int, between: str) -> list[str]:
+    return [between.join(parts[at : at + width]) for at in range(max(len(parts) - width + 1, 1))] if parts else []
+
+
+def _words(folded: str) -> list[str]:
+    apart = (f" {char} " if char != " " and _alone(np.uint32(ord(char))) else char for char in folded)
+    return [word for word in "".join(apart).split(" ") if word]
+
+
 @numba.njit(nogil=True, cache=True)
 def _shingle_rows(
-    prompts: np.ndarray, prompt_at: np.ndarray, answers: np.ndarray, answer_at: np.ndarray, table: np.ndarray, values: np.ndarray, sizes: np.ndarray
+    prompts: np.ndarray,
+    prompt_at: np.ndarray,
+    answers: np.ndarray,
+    answer_at: np.ndarray,
+    table: np.ndarray,
+    values: np.ndarray,
+    sizes: np.ndarray,
 ) -> int:
     """Fill `values` and `sizes`; returns how many values there are."""
     longest = 0

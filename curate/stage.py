@@ -78,6 +78,7 @@ class Stage:
     prepare: Callable[[Any], Any] | None = None
     survey: Callable[[pl.DataFrame, Any, Any], pl.DataFrame] | None = None
     plan: Callable[[pl.DataFrame, Any, Any], Plan] | None = None
+    recall: Callable[[Path, pl.DataFrame, Any, Any], tuple[pl.DataFrame, Any] | None] | None = None  # see `_Run._survey`
     threads: bool = False  # survey runs in threads of this process: for functions that spend their time in compiled code
     source: Callable[[Path, Any], Iterator[pl.DataFrame]] | None = None  # ingest: batches of raw rows instead of parts
     schema: Mapping[str, pl.DataType] = field(default_factory=lambda: record.SCHEMA)
@@ -175,26 +176,35 @@ class _Run:
         plan = Plan(context=context)
         with tempfile.TemporaryDirectory(dir=self.out, prefix=".scratch-") as scratch:
             if self.stage.plan is not None:
-                plan = self.stage.plan(self._survey(Path(scratch), context), self.params, context)
+                narrow, context = self._survey(Path(scratch), context)
+                plan = self.stage.plan(narrow, self.params, context)
                 self._take_tables(plan.counts, plan.tables)
             self._rows(plan)
         self._close()
         return _metrics(self.rows_in, self.kept, self.added, self.reasons, self.counts)
 
-    def _survey(self, scratch: Path, context: Any) -> pl.DataFrame:
+    def _survey(self, scratch: Path, context: Any) -> tuple[pl.DataFrame, Any]:
         """The narrow frames of all batches, spooled to disk and memory-mapped: the system pages them out under pressure."""
+        new = self._surveyed(self.in_dir, scratch, context)
+        if self.against is None:
+            return new.with_columns(pl.lit(False).alias("known")), context
+        recalled = self.stage.recall(self.against, new, self.params, context) if self.stage.recall else None
+        if recalled is None:  # recall: settled rows that can matter, from what an earlier run stored of them, and a context for the plan
+            settled = self._surveyed(self.against, scratch, context)
+        else:
+            settled, context = recalled
+        self.known = settled.height
+        both = [settled.with_columns(pl.lit(True).alias("known")), new.with_columns(pl.lit(False).alias("known"))]
+        return pl.concat(both, rechunk=False), context
+
+    def _surveyed(self, folder: Path, scratch: Path, context: Any) -> pl.DataFrame:
         assert self.stage.survey is not None
-        files: list[tuple[Path, bool]] = []
         work = _Spool(self.stage.survey, self.params, context, scratch)
-        for folder in [self.against, self.in_dir] if self.against else [self.in_dir]:
-            for batch, path in self._each(work, "survey", folder):
-                known = folder is self.against
-                self.known += batch if known else 0
-                files.append((path, known))
+        files = [path for _, path in self._each(work, "survey", folder)]
         if not files:  # no rows at all: the plan still sees its columns
             nothing = record.empty({"row": pl.UInt32(), "split": pl.String(), **record.SCHEMA})
-            return self.stage.survey(nothing, self.params, context).with_columns(pl.lit(False).alias("known"))
-        return pl.concat([store.map_ipc(path).with_columns(pl.lit(known).alias("known")) for path, known in files], rechunk=False)
+            return self.stage.survey(nothing, self.params, context)
+        return pl.concat([store.map_ipc(path) for path in files], rechunk=False)
 
     def _rows(self, plan: Plan) -> None:
         work: Callable[[pl.DataFrame], Outcome] = _keep_all

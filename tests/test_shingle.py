@@ -1,0 +1,86 @@
+"""Shingles: the compiled function against its plain Python definition, and what must be told apart."""
+
+import unicodedata
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.shingle import LONG, SHORT, shingles, spelled
+
+LETTERS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+MIXED = st.lists(
+    st.sampled_from(["the ", "12+35 ", "ＡＢ", "ﬁ", "Ünï", "e\u0301", "中文", "ไทย", " \t\n", "Σας", "🙂", "f(x)=y;", "\u00a0"]),
+    max_size=120,
+)
+
+
+def parts(prompt: str, answer: str = "") -> list[int]:
+    return shingles(pl.Series([prompt]), pl.Series([answer])).struct.field("parts").to_list()[0]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(LETTERS | MIXED.map("".join), LETTERS | MIXED.map("".join)), min_size=1, max_size=4))
+def test_as_many_shingles_as_the_definition_has(texts: list[tuple[str, str]]) -> None:
+    made = shingles(*(pl.Series(side, dtype=pl.String) for side in zip(*texts, strict=True)))
+    for (prompt, answer), row in zip(texts, made.to_list(), strict=True):
+        by_characters, by_words = spelled(prompt, answer)
+        counted = [sum(each.startswith(side) for each in some) for some in (by_characters, by_words) for side in ("prompt", "answer")]
+        assert row["parts"] == counted
+        assert len(row["hashes"]) == sum(counted)
+        starts = [sum(counted[:at]) for at in range(5)]
+        for start, stop in zip(starts, starts[1:], strict=False):
+            assert row["hashes"][start:stop] == sorted(set(row["hashes"][start:stop]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(LETTERS | MIXED.map("".join))
+def test_folding_here_is_the_folding_of_the_record(text: str) -> None:
+    """Case, white space and compatibility forms make no difference; the same letters do not get other hashes."""
+    folded = " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    again = unicodedata.normalize("NFKC", folded).lower()
+    if unicodedata.normalize("NFKC", text.lower()) == again or text.isascii():
+        same = shingles(pl.Series([text, text.upper() if text.isascii() else text, f"  {text} "])).to_list()
+        assert same[0] == same[1] == same[2]
+
+
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
+    texts = ["", "naïve 𝒳𝒴 emoji 🙂🙂🙂", "ab", "the same text as ever", None, "x" * 900, "e\u0301t\u00e9 " * 80]
+    whole = shingles(pl.Series(texts)).to_list()
+    assert [shingles(pl.Series([text], dtype=pl.String)).to_list()[0] for text in texts] == whole
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [("yes", "no"), ("12+35-7", "999*3/41"), ("a+b", "a-b"), ("x=1", "x=2"), ("naïve", "naive"), ("don't", "dont"), ("可以吗", "不可以")],
+)
+def test_short_texts_are_told_apart(one: str, two: str) -> None:
+    made = shingles(pl.Series([one, two]))
+    assert made[0]["hashes"] != made[1]["hashes"]
+
+
+def test_digits_and_operators_are_words_of_long_texts() -> None:
+    frame = "Work out what follows and say the number alone, please, without any further explanation of how it was found. " * 3
+    for one, two in (("12 + 35", "12 - 35"), ("12 + 35", "12 + 36"), ("f(x)", "f[x]")):
+        a, b = (spelled(frame + each)[1] for each in (one, two))
+        assert 0 < len(a ^ b) <= 12
+        made = shingles(pl.Series([frame + one, frame + two])).to_list()
+        assert set(made[0]["hashes"]) != set(made[1]["hashes"])
+
+
+def test_short_long_and_between() -> None:
+    assert [bool(each) for each in parts("ab " * (LONG // 3 - 2))] == [True, False, False, False]
+    assert [bool(each) for each in parts("ab " * (LONG // 3), "cd " * 20)] == [True, True, True, True]
+    assert [bool(each) for each in parts("ab " * SHORT, "c")] == [False, False, True, True]
+
+
+def test_the_same_words_on_another_side_are_other_shingles() -> None:
+    made = shingles(pl.Series(["the same words", ""]), pl.Series(["", "the same words"])).to_list()
+    assert not set(made[0]["hashes"]) & set(made[1]["hashes"])
+
+
+def test_languages_without_spaces_have_a_word_for_each_character() -> None:
+    text = "今日は天気がとても良いので、公園まで散歩に行きませんか。" * 10
+    assert len(spelled(text)[1]) == pytest.approx(28, abs=2)
+    assert parts(text)[2] == len(spelled(text)[1])
