@@ -61,6 +61,20 @@ def test_every_split_of_a_label_is_within_one_group_of_its_share(made, ratios):
 
 
 @settings(max_examples=40, deadline=None)
+@given(groups, shares)
+def test_no_group_of_several_labels_could_move_to_bring_labels_closer(made, ratios):
+    found = dealt(made, ratios)
+    counts, names = counted(made)
+    dealer = strata.Dealer(counts, names, ratios, 0)
+    numbered = [[(names.index(str(stratum)), rows) for stratum, rows in group.items()] for group in made]
+    for members, place in zip(numbered, found, strict=True):
+        dealer.put(members, place)
+    for members, place in zip(numbered, found, strict=True):
+        if len(members) > 1 and dealer.spares([stratum for stratum, _ in members], place):
+            assert all(dealer.gain(members, place, to) >= 0 for to in dealer.open)
+
+
+@settings(max_examples=40, deadline=None)
 @given(groups, shares, st.randoms(use_true_random=False))
 def test_the_order_of_groups_does_not_matter(made, ratios, draw):
     counts, names = counted(made)
