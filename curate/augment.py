@@ -14,9 +14,10 @@ import orjson
 import polars as pl
 from pydantic import Field
 
-from curate import minhash, overlap, record
+from curate import overlap, record
 from curate.benchmarks import read_benchmarks
 from curate.likeness import likeness
+from curate.matching import matches, similarity
 from curate.overlap import Index, Rules
 from curate.params import params_class
 from curate.perturb import ALONE, perturbed
@@ -63,7 +64,7 @@ class Params:
             raise ValueError("greetings is empty but methods has greeting: add one, or take greeting out of methods")
 
     def closeness(self) -> float:
-        """Jaccard that a copy keeps to its parent. Jaccard distance is a metric, so what is near a copy is not far from its parent."""
+        """Similarity that a copy keeps to its parent. Jaccard distance is a metric, so what is near a copy is not far from its parent."""
         return max(0.4, 1.1 - self.threshold)
 
 
@@ -102,7 +103,7 @@ def plan(narrow: pl.DataFrame, params: Params, context: Context) -> Plan:
     counts = {"wanted": sum(wanted.values()), "labels_below_floor": labels.height}
     parents = narrow["shingles"].gather(sorted(wanted))
     outside = narrow.filter(pl.col("split") != "train").select("shingles", "grams")
-    close = minhash.matches(parents, outside["shingles"], params.threshold + params.closeness() - 1)["query"].unique().sort()
+    close = matches(parents, outside["shingles"], params.threshold + params.closeness() - 1)["query"].unique().sort()
     asked = narrow["asked"].unique().sort().to_numpy()
     ready = Context(context.index, context.rules, wanted, asked, outside[close])
     return Plan(split=narrow["split"], counts=counts, tables={"wanted": labels}, context=ready)
@@ -193,11 +194,11 @@ def _verdict(frame: pl.DataFrame, batch: pl.DataFrame, params: Params, context: 
     parents = likeness(batch[sorted(set(at.tolist()))], params.n)
     parent = np.searchsorted(sorted(set(at.tolist())), at)
     both = pl.concat([parents["shingles"], copies["shingles"]])
-    kept = minhash.jaccard(both, parent, np.arange(len(at)) + parents.height)
+    kept = similarity(both, parent, np.arange(len(at)) + parents.height)
     why = np.full(len(at), "", dtype=object)
     held = overlap.hits(frame, context.index, context.rules)["at"].unique().to_numpy()
     why[held] = "near_benchmark"
-    near = minhash.matches(context.held_out["shingles"], copies["shingles"], params.threshold)["query"].unique().to_numpy()
+    near = matches(context.held_out["shingles"], copies["shingles"], params.threshold)["query"].unique().to_numpy()
     why[np.union1d(near, _new_grams_held(copies["grams"], parents["grams"].gather(parent), context.held_out["grams"]))] = "near_held_out"
     why[kept < params.closeness()] = "far_from_parent"
     why[np.isin(copies["asked"].to_numpy(), context.asked)] = "repeats"

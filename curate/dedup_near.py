@@ -2,8 +2,8 @@
 
 Rows are taken from best to worst (`prefer`). A row is dropped if, and only if, some row *kept before it* is at least `threshold` similar,
 checked exactly on the sets of shingles (`curate/sets.py`); the evidence names that kept row. So chains never merge: if a resembles b and b
-resembles c, c stays unless it resembles a itself. Two rows whose answers are not as alike as that are no duplicates but a conflict: the same
-question, answered in two ways. MinHash bands propose the pairs (`curate/lsh.py`); a pair at the threshold is proposed with chance `recall`.
+resembles c, c stays unless it resembles a itself. Two rows whose answers are not as alike as that are no duplicates but a conflict: the
+same question, answered in two ways. MinHash bands propose the pairs (`curate/lsh.py`): each pair at the threshold with chance `recall`.
 
 In memory are, for each row, four bytes a band and the preference columns; shingles stay in the mapped survey, but for the rows that share a
 bucket. No bucket holds more than `boilerplate` rows of text (ten times as many for short texts), unless they are copies of one another.

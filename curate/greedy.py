@@ -39,7 +39,8 @@ def decide(
     """Take the rows from the first to the last of `rank` and drop each that is a duplicate of one kept before it.
 
     `sets` holds the rows of `buckets.rows`, in their order; `rank` has a number for every row, `known` marks rows that stay whatever they
-    resemble; `draw` is a random u64 of each row, from its id. A row meets the kept rows of its buckets, the last one kept first, until one is found that it duplicates.
+    resemble; `draw` is a random u64 of each row, from its id. A row meets the kept rows of its buckets, the last one kept first, until one
+    is found that it duplicates.
     """
     rows = buckets.rows
     order = np.argsort(rank[rows], kind="stable")
@@ -69,7 +70,7 @@ def decide(
 
 
 @numba.njit(nogil=True, cache=True)
-def _decide(
+def _decide(  # noqa: PLR0912 one loop, compiled
     hashes: np.ndarray,
     start: np.ndarray,
     parts: np.ndarray,

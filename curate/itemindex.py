@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from curate import minhash, ngrams, particulars, record
+from curate import ngrams, particulars, record
+from curate.shingle import shingles
 
 CUT_OFF = 0.5  # a message that is nothing but a piece of an item is a copy of it from this share of the item's words on
 
@@ -21,7 +22,7 @@ class Rules:
     threshold: float  # Jaccard, above 0
     n: int  # words of an n-gram
     coverage: float  # share of an item's words that n-grams of one row cover
-    run: int | None  # words in a row that are enough if they make up half of `coverage`; None: never
+    run: int | None  # words in a row that are enough if half of the item is covered; None: never
     min_words: int  # shorter items are only compared whole
     common: int  # an n-gram in more items than this is the set's template, not an item's own
 
@@ -95,7 +96,7 @@ def index(items: pl.DataFrame, rules: Rules, masked: Masked | None = None) -> In
         short[words] = _sorted(values, owner, sizes[owner] == words)
         begins = (sizes[owner] > words) & (sizes[owner] * CUT_OFF <= words)
         begun[words] = _sorted(values, owner, begins & _own(values, owner, _copies(items["folded"]), rules.common))
-    return Index(items, minhash.shingles(items["folded"]), sizes, plain, hidden, short, begun)
+    return Index(items, shingles(items["folded"]), sizes, plain, hidden, short, begun)
 
 
 def _sorted(values: np.ndarray, part: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

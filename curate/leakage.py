@@ -13,12 +13,14 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from curate import minhash, ngrams, overlap
+from curate import ngrams, overlap
 from curate.benchmarks import read_benchmarks
 from curate.likeness import likeness
 from curate.overlap import Index, Rules
+from curate.pairs import clusters, near_pairs
 from curate.params import params_class
 from curate.record import SPLITS, InputError, StageFailure
+from curate.sets import BOILERPLATE
 from curate.stage import Plan, Stage, main
 
 KINDS = ("exact", "near", "ngram")
@@ -129,7 +131,7 @@ def _check_parents(narrow: pl.DataFrame) -> None:
 def _between_splits(narrow: pl.DataFrame, params: Params) -> list[pl.DataFrame]:
     """Leaking pairs of rows of different splits, for each kind; the earlier split is left."""
     side = narrow["split"].replace_strict(list(SPLITS), range(len(SPLITS)), return_dtype=pl.Int64).to_numpy()
-    near = minhash.near_pairs(narrow["shingles"], params.threshold, params.permutations, params.recall)
+    near = near_pairs(narrow["shingles"], params.threshold, params.permutations, params.recall, BOILERPLATE, side)
     grams = ngrams.containing(narrow["grams"], params.coverage, params.common, narrow["parent"].is_null().to_numpy(), side)
     found = {"exact": _same_prompt(narrow["asked"], side), "near": near, "ngram": grams.rename({"coverage": "similarity"})}
     return [_named(kind, pairs, narrow, side) for kind, pairs in found.items()]
@@ -212,7 +214,7 @@ def _groups(pairs: pl.DataFrame) -> pl.DataFrame:
     ]
     nodes = pl.concat([pairs.select(end.alias("node")) for end in ends])["node"].rank("dense").cast(pl.Int64).to_numpy() - 1
     a, b = nodes[: pairs.height], nodes[pairs.height :]
-    cluster = minhash.clusters(int(nodes.max(initial=-1)) + 1, a, b)
+    cluster = clusters(int(nodes.max(initial=-1)) + 1, a, b)
     numbered = pairs.select("kind", "left", "right").with_columns(pl.Series("cluster", cluster[a]))
     return numbered.group_by("kind", "left", "right").agg(pl.col("cluster").n_unique().alias("groups"))
 

@@ -2,13 +2,13 @@
 
 import polars as pl
 
-from curate import minhash, ngrams, record
+from curate import ngrams, record, shingle
 
 LIKENESS = ("asked", "shingles", "grams")
 
 
 def likeness(rows: pl.DataFrame, n: int) -> pl.DataFrame:
-    """One row for each of `rows`: `asked` (u64 hash of what was asked, 0 if nothing was), `shingles` (list[u32], of prompt and answer),
+    """One row for each of `rows`: `asked` (u64 hash of what was asked, 0 if nothing was), `shingles` (the sets of prompt and answer),
     `grams` (list[u64], distinct word n-grams of what was asked).
 
     What was asked is the folded prompt; of a plain document, which asks nothing, it is the document.
@@ -19,7 +19,7 @@ def likeness(rows: pl.DataFrame, n: int) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "asked": folded.select(text_hash(pl.col("asked")).alias("asked"))["asked"],
-            "shingles": minhash.shingles(folded["whole"]),
+            "shingles": shingle.shingles(sides["prompt"], sides["answer"]),
             "grams": ngrams.grams(folded["asked"], n),
         }
     )

@@ -90,7 +90,7 @@ def _sign(hashes: np.ndarray, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> 
         for at in range(len(out)):
             low = min(np.uint32(h0 * a[at] + b[at]), np.uint32(h1 * a[at] + b[at]))
             high = min(np.uint32(h2 * a[at] + b[at]), np.uint32(h3 * a[at] + b[at]))
-            out[at] = min(out[at], min(low, high))
+            out[at] = min(out[at], low, high)
 
 
 def in_threads(work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:

@@ -8,11 +8,11 @@ from curate.sets import Boilerplate, Sets, likeness
 from curate.shingle import starts
 
 
-def matches(index: pl.Series, queries: pl.Series, threshold: float) -> pl.DataFrame:
+def matches(index: pl.Series, queries: pl.Series, threshold: float, boilerplate: Boilerplate | None = None) -> pl.DataFrame:
     """Every (query, item) with a similarity >= threshold between a row of `queries` and one of `index`, both made by `shingle.shingles`.
 
     Columns query, item (u32 positions) and similarity, sorted by query, then best item first, then item. An inverted index: the shingles
-    that a query shares with each item are counted. Nothing counts as boilerplate. Raises ValueError unless 0 < threshold <= 1.
+    that a query shares with each item are counted. Without `boilerplate` nothing is any. Raises ValueError unless 0 < threshold <= 1.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold {threshold}: expected above 0 and at most 1.")
@@ -24,25 +24,30 @@ def matches(index: pl.Series, queries: pl.Series, threshold: float) -> pl.DataFr
             continue
         first = 0
         for chunk in Sets.chunks(queries):
-            query, item, similarity = _count(
+            query, item, alike = _count(
                 chunk.hashes, chunk.starts, chunk.parts, items.parts, known, posted, ends, _marks(known), grain, threshold
             )
-            columns = {"query": (query + first).astype(np.uint32), "item": item.astype(np.uint32), "similarity": similarity}
+            columns = {"query": (query + first).astype(np.uint32), "item": item.astype(np.uint32), "similarity": alike}
             found.append(pl.DataFrame(columns))
             first += len(chunk.parts)
     best = pl.concat(found).group_by("query", "item").agg(pl.col("similarity").max())
+    if boilerplate is not None and best.height:
+        a, b = best["item"].to_numpy(), best["query"].to_numpy().astype(np.int64) + len(index)
+        best = best.with_columns(pl.Series("similarity", similarity(pl.concat([index, queries]), a, b, boilerplate)))
+        best = best.filter(pl.col("similarity") >= threshold)
     return best.sort("query", "similarity", "item", descending=[False, True, False])
 
 
-def similarity(shingles: pl.Series, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Exact similarity of the rows at positions a[i] and b[i], f64; 0 for rows that cannot be compared. Nothing counts as boilerplate.
+def similarity(shingles: pl.Series, a: np.ndarray, b: np.ndarray, boilerplate: Boilerplate | None = None) -> np.ndarray:
+    """Exact similarity of the rows at positions a[i] and b[i], f64; 0 for rows that cannot be compared.
 
     >>> from curate.shingle import shingles
     >>> similarity(shingles(pl.Series(["abcdef", "abcdeg"])), np.array([0]), np.array([1])).round(3).tolist()
     [0.333]
     """
-    sets, none = Sets.of(shingles), Boilerplate.none()
-    return _pairwise(sets.hashes, sets.starts, sets.parts, sets.grains(), none.marks, none.sorted, a.astype(np.int64), b.astype(np.int64))
+    sets, forms = Sets.of(shingles), boilerplate or Boilerplate.none()
+    left = forms.left(sets)
+    return _pairwise(sets.hashes, sets.starts, sets.parts, left, forms.marks, forms.sorted, a.astype(np.int64), b.astype(np.int64))
 
 
 @numba.njit(nogil=True, cache=True)

@@ -13,8 +13,10 @@ Rows stream by. Sources: coverage by one row, Lambert and others 2024 (Tülu 3);
 import numpy as np
 import polars as pl
 
-from curate import minhash, ngrams, particulars, record
+from curate import ngrams, particulars, record
 from curate.itemindex import CUT_OFF, Grams, Index, Masked, Rules, bare, covered, index
+from curate.matching import matches
+from curate.shingle import shingles
 
 __all__ = ["HIT", "SURE", "TIERS", "Index", "Masked", "Rules", "bare", "find", "hits", "index"]
 
@@ -99,11 +101,8 @@ def _exact(asked: pl.DataFrame, found_in: Index) -> pl.DataFrame:
 
 
 def _near(asked: pl.DataFrame, found_in: Index, rules: Rules) -> pl.DataFrame:
-    sets, sizes = minhash.shingles(asked["folded"]), found_in.shingles.list.len()
-    least, most = int(sizes.min() or 0) * rules.threshold, int(sizes.max() or 0) / rules.threshold  # type: ignore[arg-type]
-    fits = sets.list.len().is_between(least - 1, most + 1)
-    met = minhash.matches(found_in.shingles, sets.filter(fits), rules.threshold)
-    texts = asked.filter(fits).select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("query"), "at", "turn", "folded")
+    met = matches(found_in.shingles, shingles(asked["folded"]), rules.threshold)
+    texts = asked.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("query"), "at", "turn", "folded")
     found = met.join(texts, on="query", how="inner", maintain_order="left").with_columns(part=pl.col("item") * 2)
     other = _others(found.with_row_index("text"), found["folded"], found_in)
     return as_hits(found, pl.when(pl.lit(other)).then(TIERS.index("masked")).otherwise(TIERS.index("near")), "similarity")
@@ -134,14 +133,28 @@ def _ngram(flat: pl.DataFrame, tokens: np.ndarray, sizes: np.ndarray, found_in: 
     )
     run = pl.col("words") >= (rules.run or 1 << 30)
     alone = pl.col("words") == pl.col("message")
-    enough = (pl.col("score") >= rules.coverage) | (run & (pl.col("score") >= rules.coverage / 2)) | (alone & (pl.col("score") >= CUT_OFF))
+    enough = (pl.col("score") >= rules.coverage) | ((run | alone) & (pl.col("score") >= CUT_OFF))
     begins = (pl.col("first") == 0) | (pl.col("item_first") == 0)
     ends = (pl.col("end") == pl.col("message")) | (pl.col("item_end") == pl.col("length"))
-    whole = (pl.col("score") >= WHOLE) | (begins & ends)  # no other words stand where the item goes on
-    found = found.filter(enough | run).with_columns(enough=enough, sure=whole | (pl.col("length") >= 2 * rules.short()))
+    found = found.filter(enough | run).with_columns(enough=enough, ends=begins & ends)
+    missing = _missing(found, flat["content"], found_in)  # words of the item that the row has not where it has the item's other words
+    whole = (pl.col("score") >= WHOLE) | (pl.col("ends") & (pl.lit(missing) <= 2 * (1 - WHOLE)))
+    found = found.with_columns(sure=whole | (pl.col("length") >= 3 * rules.short()))
     other = pl.lit(_others(found, flat["content"], found_in)) & (pl.col("score") < 1)
     tier = pl.when(pl.col("enough") & other).then(TIERS.index("masked")).when(pl.col("enough") & pl.col("sure")).then(TIERS.index("ngram"))
     return as_hits(found, tier.otherwise(TIERS.index("partial")), "score")
+
+
+def _missing(found: pl.DataFrame, texts: pl.Series, found_in: Index) -> pl.Series:
+    """Of the item's tokens between its first and last run, the share that the message of the hit does not have at all."""
+    ours = ngrams.flat(texts.gather(found["text"]))[1:]
+    theirs = ngrams.flat(pl.Series([found_in.text(part) for part in found["part"].to_list()], dtype=pl.String))[1:]
+    sides = [np.split(tokens, np.cumsum(sizes)[:-1]) if len(sizes) else [] for tokens, sizes in (ours, theirs)]
+    spans = found.select("item_first", "item_end").rows()
+    return pl.Series(
+        [float(np.isin(item[first:end], text, invert=True).mean()) for text, item, (first, end) in zip(*sides, spans, strict=True)],
+        dtype=pl.Float64,
+    )
 
 
 def _runs(flat: pl.DataFrame, tokens: np.ndarray, sizes: np.ndarray, grams: Grams) -> pl.DataFrame:

@@ -37,7 +37,7 @@ def near_pairs(
 
 
 @numba.njit(nogil=True, cache=True)
-def _search(
+def _search(  # noqa: PLR0912 one loop, compiled
     hashes: np.ndarray,
     start: np.ndarray,
     parts: np.ndarray,

@@ -15,6 +15,7 @@ import polars as pl
 
 from curate.shingle import PARTS, starts
 
+BOILERPLATE = 1000  # rows of which more share a shingle than that, where no parameter says otherwise
 REST = 20  # what is left of a row without boilerplate must be one part in so many, or the row is compared whole
 CHARACTERS_MORE = 10  # how many times as many rows make a character shingle boilerplate
 STEP = 16  # hashes between two looks at whether the sets can still be alike
@@ -31,7 +32,7 @@ class Sets:
 
     @staticmethod
     def of(shingles: pl.Series, rows: np.ndarray | None = None) -> "Sets":
-        """The sets of a column that `shingle.shingles` made, or of the rows (ascending positions) given. A column of one chunk is not copied."""
+        """The sets of a column that `shingle.shingles` made, or of `rows` of it (ascending). A column of one chunk is not copied."""
         chunks = list(Sets.chunks(shingles))
         if len(chunks) == 1 and rows is None:
             return chunks[0]

@@ -275,8 +275,8 @@ def _alone(point: np.uint32) -> bool:
     """Is this character a word of its own? Punctuation, operators, symbols, and scripts that put no spaces between words."""
     if point < 0x80:
         return not (48 <= point <= 57 or 97 <= point <= 122 or point == 95)
-    if point < 0xC0 or point == 0xD7 or point == 0xF7:
-        return point != 0xAA and point != 0xB5 and point != 0xBA
+    if point < 0xC0 or point in (0xD7, 0xF7):
+        return point not in (0xAA, 0xB5, 0xBA)
     if point < 0x0E00:
         return False
     return (

@@ -44,7 +44,7 @@ def read(folder: Path, settings: str) -> tuple[lsh.Sketch, Boilerplate] | None:
         return None
     lists = stored["keys"].rechunk().to_arrow()
     sizes = np.diff(lists.offsets.to_numpy())
-    bands = int(settings.split(" ")[1].split("x")[0])
+    bands = int(settings.split(" ")[1].split("x", maxsplit=1)[0])
     row = np.repeat(np.arange(rows), sizes // bands)
     hashes = tuple(forms.filter(pl.col("words") == bool(grain))["hash"].to_numpy() for grain in (0, 1))
     boilerplate = Boilerplate.over((hashes[0], hashes[1])) if forms.height else Boilerplate.none()

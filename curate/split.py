@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from curate import columns, minhash, strata, ties
+from curate import columns, strata, ties
 from curate.likeness import likeness
+from curate.pairs import clusters
 from curate.params import params_class
 from curate.pins import FREE, Fixed, Official, fixed
 from curate.record import SPLITS, InputError, StageFailure
@@ -77,7 +78,7 @@ def plan(narrow: pl.DataFrame, params: Params, context: None) -> Plan:
     counts = _counts(pairs, places, params)
     untied = ties.untie(narrow, pairs, held, places, rules, params.official.conflicts if params.official else None, params.pin_conflicts)
     inside = ~untied.out
-    cluster = minhash.clusters(narrow.height, *ties.ends(untied.pairs))
+    cluster = clusters(narrow.height, *ties.ends(untied.pairs))
     rows = _dealt(narrow, cluster, places, inside, params)
     split = rows["split"].to_numpy()
     a, b = ties.ends(untied.pairs)
@@ -192,7 +193,7 @@ def _crossing(untied: ties.Untied, cluster: np.ndarray, split: np.ndarray) -> in
     """Groups that are in more than one split: only those of official rows that were kept so."""
     a, b = ties.ends(untied.crossing)
     across = split[a] != split[b]
-    whole = minhash.clusters(len(cluster), cluster[a[across]], cluster[b[across]])
+    whole = clusters(len(cluster), cluster[a[across]], cluster[b[across]])
     return len(np.unique(whole[cluster[a[across]]]))
 
 

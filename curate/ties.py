@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from curate import minhash, ngrams
+from curate import ngrams
 from curate.likeness import same
+from curate.matching import matches
+from curate.pairs import clusters, near_pairs
 from curate.pins import FREE, Fixed
 from curate.record import SPLITS, StageFailure
+from curate.sets import BOILERPLATE, Boilerplate
 
 KINDS = ("same prompt", "group", "near", "ngram")  # in the order in which evidence prefers them
 QUERIES = 1 << 12  # rows whose near-duplicates are listed at once
@@ -55,7 +58,7 @@ def among(narrow: pl.DataFrame, rows: np.ndarray, held: pl.DataFrame, rules: Rul
     """Ties between `rows` (sorted positions), enough to connect what belongs together."""
     part = narrow if len(rows) == narrow.height else narrow[rows]
     at = pl.Series(rows)
-    near = minhash.near_pairs(part["shingles"], rules.threshold, rules.permutations, rules.recall)
+    near = near_pairs(part["shingles"], rules.threshold, rules.permutations, rules.recall, BOILERPLATE)
     found = [_pairs(at.gather(near["a"]), at.gather(near["b"]), "near", near["similarity"])]
     asked = part.select(pl.when(pl.col("asked") != 0).then("asked"))["asked"]
     for kind, column in (("same prompt", asked), ("group", part["group"])):
@@ -80,7 +83,7 @@ def untie(
 
     Raises StageFailure that names two rows, by policy, or where both are pinned.
     """
-    cluster = minhash.clusters(narrow.height, *ends(ties))
+    cluster = clusters(narrow.height, *ends(ties))
     mixed = np.isin(cluster, _mixed(cluster, fixed))
     out = np.zeros(narrow.height, dtype=bool)
     if not mixed.any():
@@ -135,9 +138,10 @@ def _met(narrow: pl.DataFrame, rows: np.ndarray, others: np.ndarray, held: pl.Da
     if not len(rows) or not len(others):
         return _empty()
     found, index = [], narrow["shingles"].gather(others)
+    forms = Boilerplate.of(narrow["shingles"], BOILERPLATE)
     for start in range(0, len(rows), QUERIES):
         asking = rows[start : start + QUERIES]
-        met = minhash.matches(index, narrow["shingles"].gather(asking), rules.threshold).unique("query", keep="first", maintain_order=True)
+        met = matches(index, narrow["shingles"].gather(asking), rules.threshold, forms).unique("query", keep="first", maintain_order=True)
         found.append(_pairs(pl.Series(asking).gather(met["query"]), pl.Series(others).gather(met["item"]), "near", met["similarity"]))
     keyed = narrow.select(pl.when(pl.col("asked") != 0).then("asked"), "group").with_row_index("at")
     for kind, column in (("same prompt", "asked"), ("group", "group")):
@@ -197,7 +201,7 @@ def _gone(narrow: pl.DataFrame, losing: pl.DataFrame, fixed: Fixed) -> pl.DataFr
 
 def _bridges(narrow: pl.DataFrame, ties: pl.DataFrame, fixed: Fixed, policy: str) -> tuple[np.ndarray, pl.DataFrame]:
     """The free rows of groups that are fixed to more than one split: they could go nowhere."""
-    cluster = minhash.clusters(narrow.height, *ends(ties))
+    cluster = clusters(narrow.height, *ends(ties))
     at = np.flatnonzero(fixed.place >= 0)
     seen = pl.DataFrame({"cluster": cluster[at], "row": at, "place": fixed.place[at]}).sort("row")
     torn = seen.filter(pl.col("place").n_unique().over("cluster") > 1)

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate import augment, minhash, ngrams, perturb, record
+from curate import augment, matching, ngrams, perturb, record
 from curate.likeness import likeness
 from curate.record import InputError, ParamsError
 from curate.stage import read_rows
@@ -115,7 +115,7 @@ def test_nothing_comes_near_held_out_rows(grow):
         )
         assert made.height > 10
         copies, others = likeness(made, 8), likeness(frame(held + twins), 8)
-        assert minhash.matches(others["shingles"], copies["shingles"], threshold).height == 0
+        assert matching.matches(others["shingles"], copies["shingles"], threshold).height == 0
         assert not set(copies["asked"]) & set(others["asked"])
         before = cover(likeness(frame(rows), 8)["grams"], others["grams"])
         assert cover(copies["grams"], others["grams"]) <= before

@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 from scipy import sparse
 
-from curate import benchmarks, decontaminate, minhash, overlap, record
+from curate import benchmarks, decontaminate, overlap, record
+from curate.matching import matches
 from curate.record import InputError, ParamsError
+from curate.shingle import shingles
 from tests.helpers import SHARED, chat, document, dropped, frame, preference, run_stage, section, write_input
 
 LONG = "A gardener plants 14 rows of tulips with 23 bulbs in each row and then loses 45 bulbs to hungry squirrels. How many bulbs are left?"
@@ -95,8 +97,8 @@ def test_near_is_the_exact_jaccard(clean):
     found = clean(
         chat(close, "277"), chat(LONG.replace("How many bulbs are left", "Is it spring"), "Yes."), overrides=["coverage=1.0", "run=50"]
     )
-    one, two = (minhash.shingles(pl.Series([text.lower()])) for text in (close, LONG))
-    expected = minhash.matches(two, one, 0.1)["similarity"][0]
+    one, two = (shingles(pl.Series([text.lower()])) for text in (close, LONG))
+    expected = matches(two, one, 0.1)["similarity"][0]
     assert found[1]["tier"] == "near"
     assert found[1]["score"] == pytest.approx(expected, abs=1e-4)
     assert 2 not in found or found[2]["score"] >= 0.8

@@ -1,6 +1,7 @@
 """Shingles: the compiled function against its plain Python definition, and what must be told apart."""
 
 import unicodedata
+from itertools import pairwise
 
 import polars as pl
 import pytest
@@ -30,7 +31,7 @@ def test_as_many_shingles_as_the_definition_has(texts: list[tuple[str, str]]) ->
         assert row["parts"] == counted
         assert len(row["hashes"]) == sum(counted)
         starts = [sum(counted[:at]) for at in range(5)]
-        for start, stop in zip(starts, starts[1:], strict=False):
+        for start, stop in pairwise(starts):
             assert row["hashes"][start:stop] == sorted(set(row["hashes"][start:stop]))
 
 
