@@ -127,14 +127,14 @@ def planted(rows: int, dimensions: int) -> np.ndarray:
 def one(name: str, path: Path, threshold: float, out: Path) -> None:
     """One pass in this process; leaves the nearest kept rows in `out` and prints seconds and peak memory as JSON."""
     vectors = np.load(path)
-    index = index_of(name, vectors)
     before, start = psutil.Process().memory_info().rss, time.monotonic()
+    index = index_of(name, vectors)
     ranked = np.arange(len(vectors))
     nearest, cosine = neighbours.greedy(vectors, ranked, np.zeros(len(vectors), dtype=bool), threshold, threshold, index)
     seconds = time.monotonic() - start
     peak = int(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))) * 1024
     np.savez(out, nearest=nearest, cosine=cosine)
-    print(json.dumps({"seconds": seconds, "bytes": peak - before, "cpu": time.process_time()}))
+    print(json.dumps({"seconds": seconds, "bytes": peak - before, "processor": time.process_time()}))
 
 
 def left_over(vectors: np.ndarray, kept: np.ndarray, threshold: float) -> int:
