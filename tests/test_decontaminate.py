@@ -149,13 +149,13 @@ def test_a_message_that_is_half_an_item_is_a_copy_cut_off(clean):
     assert (found[1]["tier"], found[1]["span"]["start"], found[1]["span"]["end"]) == ("ngram", 0, len(half))
 
 
-def test_a_long_run_is_enough_from_half_the_coverage_on(clean, sets, flagged):
+def test_a_long_run_is_enough_from_half_of_the_item_on(clean, sets, flagged):
     (sets / "exam.jsonl").write_text(json.dumps({"question": " ".join(WORDS[:100])}))
-    part, less = " ".join(WORDS[50:85]), " ".join(WORDS[50:78])
+    part, less = " ".join(WORDS[40:95]), " ".join(WORDS[40:85])
     found = clean(chat(f"well {part} yes", "a"), chat(f"well {less} yes", "a"))
-    assert {line: proof["words"] for line, proof in found.items()} == {1: 35}
+    assert {line: proof["words"] for line, proof in found.items()} == {1: 55}
     assert flagged() == {2: "benchmark_partial"}
-    assert clean(chat(f"well {part} yes", "a"), overrides=["run=36"]) == {}
+    assert clean(chat(f"well {part} yes", "a"), overrides=["run=56"]) == {}
     assert clean(chat(f"well {part} yes", "a"), overrides=["run=null"]) == {}
 
 
