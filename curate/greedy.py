@@ -1,14 +1,17 @@
 """The greedy pass of dedup_near: rows from best to worst, each against the rows kept before it that share a bucket with it."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from curate.compiled import compiled, in_threads
 from curate.lsh import Buckets
 from curate.sets import Boilerplate, Sets, likeness
+from curate.stage import default_workers
 
 MOST_PAIRS = 100_000  # rows of the table `pairs`; above it, a sample by hash of the ids
+BLOCK = 4096  # rows that meet the rows kept before them at the same time, in threads, and then each other
 
 
 @dataclass(frozen=True)
@@ -44,33 +47,105 @@ def decide(
     """
     rows = buckets.rows
     order = np.argsort(rank[rows], kind="stable")
+    state = _State.of(sets, boilerplate, buckets, order, known[rows], draw[rows])
+    limits = (rule.threshold, rule.answers, rule.near_miss)
+    notes = [_Notes.empty(len(rows)) for _ in range(default_workers())]
+    for first in range(0, len(order), BLOCK):
+        last = min(first + BLOCK, len(order))
+        cuts = np.linspace(first, last, len(notes) + 1).astype(np.int64)
+        parts = [(int(cuts[at]), int(cuts[at + 1]), note) for at, note in enumerate(notes)]
+        for _ in in_threads(lambda part: _meet(*state, *part[2], part[0], part[1], -1, *limits), parts):
+            pass  # with what was kept in earlier blocks
+        _meet(*state, *notes[0], first, last, first, *limits)  # with one another, from best to worst
+    dropped = state.kept_by >= 0
     kept_by, similarity = np.full(len(rank), -1, dtype=np.int64), np.zeros(len(rank))
-    left = boilerplate.left(sets)
-    by, alike, pairs, found, histogram, checked, conflicts = _decide(
-        sets.hashes,
-        sets.starts,
-        sets.parts,
-        left,
-        boilerplate.marks,
-        boilerplate.sorted,
-        buckets.starts,
-        buckets.bucket,
-        buckets.count,
-        order,
-        known[rows],
-        draw[rows],
-        rule.threshold,
-        rule.answers,
-        rule.near_miss,
-        MOST_PAIRS,
-    )
-    dropped = by >= 0
-    kept_by[rows[dropped]], similarity[rows[dropped]] = rows[by[dropped]], alike[dropped]
-    return Decided(kept_by, similarity, rows[pairs], found, histogram, checked, conflicts)
+    kept_by[rows[dropped]], similarity[rows[dropped]] = rows[state.kept_by[dropped]], state.similarity[dropped]
+    pairs, alike = _smallest(notes)
+    counts, histogram = (np.sum([getattr(note, name) for note in notes], axis=0) for name in ("counts", "histogram"))
+    return Decided(kept_by, similarity, rows[pairs], alike, histogram, int(counts[CHECKED]), int(counts[CONFLICTS]))
 
 
-@numba.njit(nogil=True, cache=True)
-def _decide(  # noqa: PLR0912 one loop, compiled
+SAMPLED, CHECKED, CONFLICTS = 0, 1, 2  # places in `_Notes.counts`
+
+
+class _State(NamedTuple):
+    """What all threads see. Rows are numbered as in `Buckets.rows`; `kept_by`, `similarity` and the lists of kept rows change."""
+
+    hashes: np.ndarray
+    starts: np.ndarray
+    parts: np.ndarray
+    left: np.ndarray
+    marks: tuple[np.ndarray, np.ndarray]
+    common: tuple[np.ndarray, np.ndarray]
+    slots: np.ndarray  # where the buckets of each row start
+    bucket: np.ndarray  # of each slot
+    owner: np.ndarray  # i32, row of each slot
+    newest: np.ndarray  # i32, slot of the last row kept in each bucket, -1 for none
+    older: np.ndarray  # i32, from each slot of a kept row to the one before
+    order: np.ndarray
+    place: np.ndarray  # of each row in `order`
+    known: np.ndarray
+    draw: np.ndarray
+    kept_by: np.ndarray
+    similarity: np.ndarray
+
+    @staticmethod
+    def of(sets: Sets, boilerplate: Boilerplate, buckets: Buckets, order: np.ndarray, known: np.ndarray, draw: np.ndarray) -> "_State":
+        count, slots = len(order), np.diff(buckets.starts)
+        place = np.empty(count, dtype=np.int64)
+        place[order] = np.arange(count)
+        return _State(
+            hashes=sets.hashes,
+            starts=sets.starts,
+            parts=sets.parts,
+            left=boilerplate.left(sets),
+            marks=boilerplate.marks,
+            common=boilerplate.sorted,
+            slots=buckets.starts,
+            bucket=buckets.bucket,
+            owner=np.repeat(np.arange(count, dtype=np.int32), slots),
+            newest=np.full(buckets.count, -1, dtype=np.int32),
+            older=np.full(len(buckets.bucket), -1, dtype=np.int32),
+            order=order,
+            place=place,
+            known=known,
+            draw=draw,
+            kept_by=np.full(count, -1, dtype=np.int64),
+            similarity=np.zeros(count),
+        )
+
+
+class _Notes(NamedTuple):
+    """What one thread writes down."""
+
+    met: np.ndarray  # i64, for each row the last one that it was compared with
+    pairs: np.ndarray  # (2 * MOST_PAIRS, 2) i64
+    alike: np.ndarray  # (2 * MOST_PAIRS, 2) f64
+    drawn: np.ndarray  # u64 of each pair: the smallest stay in the sample
+    histogram: np.ndarray
+    counts: np.ndarray  # i64: sampled, checked, conflicts
+
+    @staticmethod
+    def empty(rows: int) -> "_Notes":
+        size = 2 * MOST_PAIRS
+        pairs = np.empty((size, 2), dtype=np.int64), np.empty((size, 2)), np.full(size, MOST_DRAWN, dtype=np.uint64)
+        return _Notes(np.full(rows, -1, dtype=np.int64), *pairs, np.zeros(101, dtype=np.int64), np.zeros(3, dtype=np.int64))
+
+
+MOST_DRAWN = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+def _smallest(notes: list[_Notes]) -> tuple[np.ndarray, np.ndarray]:
+    """(pairs, similarities) of the `MOST_PAIRS` smallest draws of all threads."""
+    pairs = np.concatenate([note.pairs[: note.counts[SAMPLED]] for note in notes])
+    alike = np.concatenate([note.alike[: note.counts[SAMPLED]] for note in notes])
+    drawn = np.concatenate([note.drawn[: note.counts[SAMPLED]] for note in notes])
+    smallest = np.argsort(drawn, kind="stable")[:MOST_PAIRS]
+    return pairs[smallest], alike[smallest]
+
+
+@compiled
+def _meet(
     hashes: np.ndarray,
     start: np.ndarray,
     parts: np.ndarray,
@@ -79,59 +154,64 @@ def _decide(  # noqa: PLR0912 one loop, compiled
     common: tuple[np.ndarray, np.ndarray],
     slots: np.ndarray,
     bucket: np.ndarray,
-    count: int,
+    owner: np.ndarray,
+    newest: np.ndarray,
+    older: np.ndarray,
     order: np.ndarray,
+    place: np.ndarray,
     known: np.ndarray,
     draw: np.ndarray,
+    kept_by: np.ndarray,
+    similarity: np.ndarray,
+    met: np.ndarray,
+    pairs: np.ndarray,
+    found: np.ndarray,
+    drawn: np.ndarray,
+    histogram: np.ndarray,
+    counts: np.ndarray,
+    first: int,
+    last: int,
+    oldest: int,
     threshold: float,
     answers: float,
     floor: float,
-    most: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int, int]:
-    kept_by, similarity = np.full(len(order), -1, dtype=np.int64), np.zeros(len(order))
-    newest = np.full(count, -1, dtype=np.int64)  # slot of the last row kept in each bucket
-    older = np.full(len(bucket), -1, dtype=np.int64)  # and from each slot to the one before
-    owner = np.empty(len(bucket), dtype=np.int64)
-    for row in range(len(order)):
-        owner[slots[row] : slots[row + 1]] = row
-    met = np.full(len(order), -1, dtype=np.int64)  # the last row that a kept row was compared with
-    pairs, found, drawn = np.empty((2 * most, 2), np.int64), np.empty((2 * most, 2)), np.empty(2 * most, np.uint64)
-    histogram, limit, sampled = np.zeros(101, dtype=np.int64), np.uint64(0xFFFFFFFFFFFFFFFF), 0
-    checked, conflicts = 0, 0
-    for row in order:
+) -> None:
+    """Compare order[first:last] with the kept rows of their buckets whose place is `oldest` or later. If that is not -1, a row that is
+    still not dropped is kept."""
+    most = len(drawn) // 2
+    for at in range(first, last):
+        row = int(order[at])
         if not known[row]:
-            for at in range(slots[row], slots[row + 1]):
-                slot = newest[bucket[at]]
+            for own in range(slots[row], slots[row + 1]):
+                slot = newest[bucket[own]]
                 while slot >= 0 and kept_by[row] < 0:
-                    other = owner[slot]
+                    other = int(owner[slot])
+                    if place[other] < oldest:
+                        break  # and so are all before it
                     slot = older[slot]
                     if met[other] == row:
                         continue
                     met[other] = row
-                    checked += 1
+                    counts[CHECKED] += 1
                     alike, of_answer = likeness(hashes, start, parts, left, marks, common, row, other, floor)
                     if alike == 0:
                         continue
                     histogram[int(alike * 100 + 1e-9)] += 1
-                    if alike >= threshold:
-                        if of_answer >= answers:
-                            kept_by[row], similarity[row] = other, alike
-                        else:
-                            conflicts += 1
+                    if alike >= threshold and of_answer >= answers:
+                        kept_by[row], similarity[row] = other, alike
+                    elif alike >= threshold:
+                        counts[CONFLICTS] += 1
                     mixed = (draw[row] * np.uint64(0x9E3779B97F4A7C15)) ^ draw[other]
                     mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-                    if mixed > limit:
-                        continue
-                    pairs[sampled, 0], pairs[sampled, 1], found[sampled, 0], found[sampled, 1] = row, other, alike, of_answer
-                    drawn[sampled] = mixed
-                    sampled += 1
-                    if sampled == len(drawn):
+                    if counts[SAMPLED] == len(drawn):
                         smallest = np.argsort(drawn)[:most]
                         pairs[:most], found[:most], drawn[:most] = pairs[smallest], found[smallest], drawn[smallest]
-                        sampled, limit = most, drawn[most - 1]
-        if kept_by[row] < 0:
-            for at in range(slots[row], slots[row + 1]):
-                older[at] = newest[bucket[at]]
-                newest[bucket[at]] = at
-    smallest = np.argsort(drawn[:sampled])[:most]
-    return kept_by, similarity, pairs[smallest], found[smallest], histogram, checked, conflicts
+                        counts[SAMPLED] = most
+                    sampled = counts[SAMPLED]
+                    pairs[sampled, 0], pairs[sampled, 1], found[sampled, 0], found[sampled, 1] = row, other, alike, of_answer
+                    drawn[sampled] = mixed
+                    counts[SAMPLED] += 1
+        if oldest >= 0 and kept_by[row] < 0:
+            for own in range(slots[row], slots[row + 1]):
+                older[own] = newest[bucket[own]]
+                newest[bucket[own]] = own

@@ -7,22 +7,17 @@ Sources: Broder 1997 (resemblance); Indyk and Motwani 1998 (banding); datasketch
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
-import numba
 import numpy as np
 import polars as pl
 
+from curate.compiled import compiled, in_threads
 from curate.record import ParamsError
 from curate.sets import Boilerplate, Sets, is_common
 from curate.shingle import starts
-from curate.stage import default_workers
 
-T, U = TypeVar("T"), TypeVar("U")
 EMPTY = np.uint32(0xFFFFFFFF)  # the signature of an empty set, as in datasketch
 AT_ONCE = 4  # shingles between two stores of a signature's minima
 
@@ -76,7 +71,7 @@ def _permutations(count: int) -> tuple[np.ndarray, np.ndarray]:
     return a, draw.randint(0, 1 << 32, count, dtype=np.uint32)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _sign(hashes: np.ndarray, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     """Lower `out` to the minima over the hashes. Four hashes at a time: the inner loop then computes more than it loads and stores."""
     mixed = np.empty(AT_ONCE, dtype=np.uint32)
@@ -91,12 +86,6 @@ def _sign(hashes: np.ndarray, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> 
             low = min(np.uint32(h0 * a[at] + b[at]), np.uint32(h1 * a[at] + b[at]))
             high = min(np.uint32(h2 * a[at] + b[at]), np.uint32(h3 * a[at] + b[at]))
             out[at] = min(out[at], low, high)
-
-
-def in_threads(work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
-    """work(item) for all items, in order, on all cores. For functions that let go of Python's lock, as the compiled ones here do."""
-    with ThreadPoolExecutor(default_workers()) as pool:
-        yield from pool.map(work, items)
 
 
 @dataclass(frozen=True)
@@ -128,7 +117,7 @@ def _keys_of(sets: Sets, shape: tuple[int, int], boilerplate: Boilerplate) -> tu
     return keys, row
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _band_keys(
     hashes: np.ndarray,
     start: np.ndarray,
@@ -188,7 +177,7 @@ class Buckets:
         return Buckets(rows, starts(sizes), bucket[bucket >= 0], sum(counts))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _number(all_keys: np.ndarray, bucket: np.ndarray, band: int) -> int:
     """Number the keys of a band that entries share, into one column of `bucket`, -1 where an entry is alone; returns how many.
 

@@ -1,9 +1,9 @@
 """Every like pair between many rows and a small set of items (benchmarks, held-out rows): an exact join, nothing is lost."""
 
-import numba
 import numpy as np
 import polars as pl
 
+from curate.compiled import compiled
 from curate.sets import Boilerplate, Sets, likeness
 from curate.shingle import starts
 
@@ -50,7 +50,7 @@ def similarity(shingles: pl.Series, a: np.ndarray, b: np.ndarray, boilerplate: B
     return _pairwise(sets.hashes, sets.starts, sets.parts, left, forms.marks, forms.sorted, a.astype(np.int64), b.astype(np.int64))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _pairwise(
     hashes: np.ndarray,
     start: np.ndarray,
@@ -84,7 +84,7 @@ def _marks(known: np.ndarray) -> np.ndarray:
     return marks
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _count(
     hashes: np.ndarray,
     start: np.ndarray,

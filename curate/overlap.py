@@ -70,19 +70,20 @@ def find(rows: pl.DataFrame, found_in: Index, rules: Rules, masked: Masked | Non
 
 def asked_texts(rows: pl.DataFrame, flat: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     """What may equal a question: the whole prompt, each user message in it, a plain document. Columns at, turn, folded."""
-    prompts = record.prompt_and_answer(rows).select(
-        pl.int_range(pl.len(), dtype=pl.UInt32).alias("at"),
-        pl.lit(None, dtype=pl.UInt32).alias("turn"),
-        record.fold(pl.col("prompt")).alias("folded"),
+    at = pl.int_range(pl.len(), dtype=pl.UInt32).alias("at")
+    prompts = record.prompt_and_answer(rows).select(at, pl.lit(None, dtype=pl.UInt32).alias("turn"), "prompt")
+    said = flat.filter((pl.col("field") == "messages") & pl.col("role").is_in(["user", "text"])).with_columns(
+        pl.col("content").fill_null("")
     )
-    said = flat.filter((pl.col("field") == "messages") & pl.col("role").is_in(["user", "text"]))
-    single = said.select("at", "turn", record.fold(pl.col("content").fill_null("")).alias("folded"), "role")
-    single = single.join(prompts.select("at", prompt="folded"), on="at", how="left", maintain_order="left")
-    whole = (pl.col("folded") == pl.col("prompt")) | (pl.col("role") == "text")
+    single = said.join(prompts.select("at", "prompt"), on="at", how="left", maintain_order="left")
+    whole = (pl.col("content").str.strip_chars() == pl.col("prompt").str.strip_chars()) | (pl.col("role") == "text")
+    single = single.select("at", "turn", "content", whole.alias("whole"))
+    prompts = prompts.join(single.filter("whole"), on="at", how="anti", maintain_order="left")  # nothing is folded twice
+    single = single.with_columns(record.fold(pl.col("content")).alias("folded"))
     words = pl.col("folded").str.count_matches(r"\S+") >= rules.min_words  # a "thank you" inside a chat is nobody's test item
-    single = single.filter(whole | words).select("at", "turn", "folded")
-    prompts = prompts.join(single, on=["at", "folded"], how="anti", maintain_order="left")
-    return pl.concat([prompts, single]).filter(pl.col("folded") != "")
+    single = single.filter(pl.col("whole") | words).select("at", "turn", "folded")
+    joined = prompts.select("at", "turn", record.fold(pl.col("prompt")).alias("folded"))
+    return pl.concat([joined, single]).filter(pl.col("folded") != "")
 
 
 def as_hits(frame: pl.DataFrame, tier: str | pl.Expr, score: str | pl.Expr) -> pl.DataFrame:
@@ -137,9 +138,12 @@ def _ngram(flat: pl.DataFrame, tokens: np.ndarray, sizes: np.ndarray, found_in: 
     begins = (pl.col("first") == 0) | (pl.col("item_first") == 0)
     ends = (pl.col("end") == pl.col("message")) | (pl.col("item_end") == pl.col("length"))
     found = found.filter(enough | run).with_columns(enough=enough, ends=begins & ends)
-    missing = _missing(found, flat["content"], found_in)  # words of the item that the row has not where it has the item's other words
-    whole = (pl.col("score") >= WHOLE) | (pl.col("ends") & (pl.lit(missing) <= 2 * (1 - WHOLE)))
-    found = found.with_columns(sure=whole | (pl.col("length") >= 3 * rules.short()))
+    found = found.with_columns(sure=(pl.col("score") >= WHOLE) | (pl.col("length") >= 3 * rules.short()))
+    asks = found["ends"] & ~found["sure"]  # words of the item that the row has not where it has the item's other words
+    complete = _missing(found.filter(asks), flat["content"], found_in) <= 2 * (1 - WHOLE)
+    sure = found["sure"].to_numpy().copy()
+    sure[asks.to_numpy()] = complete.to_numpy()
+    found = found.with_columns(pl.Series("sure", sure))
     other = pl.lit(_others(found, flat["content"], found_in)) & (pl.col("score") < 1)
     tier = pl.when(pl.col("enough") & other).then(TIERS.index("masked")).when(pl.col("enough") & pl.col("sure")).then(TIERS.index("ngram"))
     return as_hits(found, tier.otherwise(TIERS.index("partial")), "score")

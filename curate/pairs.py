@@ -1,10 +1,10 @@
 """Pairs of rows that are alike, for stages that keep them together (split) or must not find any apart (leakage)."""
 
-import numba
 import numpy as np
 import polars as pl
 
 from curate import lsh
+from curate.compiled import compiled
 from curate.sets import Boilerplate, Sets, likeness
 from curate.shingle import starts
 
@@ -36,7 +36,7 @@ def near_pairs(
     return pairs.unique(["a", "b"], keep="first", maintain_order=True).sort("a", "b")
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _search(  # noqa: PLR0912 one loop, compiled
     hashes: np.ndarray,
     start: np.ndarray,
@@ -92,7 +92,7 @@ def _search(  # noqa: PLR0912 one loop, compiled
     return one[:pairs], two[:pairs], found[:pairs]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _root(root: np.ndarray, at: int) -> int:
     while root[at] != at:
         root[at] = root[root[at]]
@@ -109,7 +109,7 @@ def clusters(count: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _components(count, a.astype(np.int64), b.astype(np.int64))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _components(count: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     root = np.arange(count)
     for at in range(len(a)):

@@ -102,7 +102,8 @@ def _replaced(item: _Item, read: tuple[str, list[str], list[str]]) -> bool:
     also = [_is_number(low) or low not in item.ordinary for low in text.low]  # in whatever case: the text may have none
     there: dict[tuple[str, ...], set[str]] = {}
     form = [_form(token, mine) for token, mine in zip(text.low, also, strict=True)]
-    for at in (at for at, mine in enumerate(also) if mine):
+    before = {item.form[at - 1] if at else "" for at, mine in enumerate(item.own) if mine}
+    for at in (at for at, mine in enumerate(also) if mine and (form[at - 1] if at else "") in before):
         there.setdefault(_context(form, at), set()).add(text.low[at])
     met, lost = [0, 0], [0, 0]  # of names, of numbers
     for at in (at for at, mine in enumerate(item.own) if mine):

@@ -9,10 +9,10 @@ that is hardly anything but boilerplate (less than one part in `REST`) keeps it:
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import polars as pl
 
+from curate.compiled import compiled, in_threads
 from curate.shingle import PARTS, starts
 
 BOILERPLATE = 1000  # rows of which more share a shingle than that, where no parameter says otherwise
@@ -36,43 +36,44 @@ class Sets:
         chunks = list(Sets.chunks(shingles))
         if len(chunks) == 1 and rows is None:
             return chunks[0]
-        hashes, parts, first = [np.zeros(0, dtype=np.uint32)], [np.zeros((0, PARTS), dtype=np.uint32)], 0
-        for chunk in chunks:
-            height = len(chunk.parts)
-            taken = (
-                chunk if rows is None else chunk.take(rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + height)] - first)
-            )
-            hashes.append(taken.hashes[taken.starts[0] : taken.starts[-1]])
-            parts.append(taken.parts)
-            first += height
-        sizes = np.concatenate(parts)
-        return Sets(np.concatenate(hashes), starts(sizes.sum(axis=1, dtype=np.int64)), sizes)
+        firsts = starts(np.array([len(chunk.parts) for chunk in chunks]))
+        rows = np.arange(firsts[-1]) if rows is None else rows
+        of_chunk = np.searchsorted(rows, firsts)
+        parts = [chunk.parts[rows[of_chunk[at] : of_chunk[at + 1]] - firsts[at]] for at, chunk in enumerate(chunks)]
+        sizes = np.concatenate([np.zeros((0, PARTS), dtype=np.uint32), *parts])
+        ends = starts(sizes.sum(axis=1, dtype=np.int64))
+        hashes = np.empty(ends[-1], dtype=np.uint32)
+
+        def take(at: int) -> None:
+            wanted = rows[of_chunk[at] : of_chunk[at + 1]] - firsts[at]
+            _take(chunks[at].hashes, chunks[at].starts, wanted, hashes[ends[of_chunk[at]] :])
+
+        list(in_threads(take, range(len(chunks))))
+        return Sets(hashes, ends, sizes)
 
     @staticmethod
     def chunks(shingles: pl.Series) -> Iterator["Sets"]:
-        """The same for each chunk of the column, without a copy."""
+        """The same for each chunk of the column, without a copy. Buffers are read as they lie: pyarrow's `to_numpy` would load pandas."""
         for chunk in shingles.get_chunks():
             lists = chunk.struct.field("hashes").to_arrow()
+            ends = np.frombuffer(lists.buffers()[1], dtype=np.int64)[lists.offset : lists.offset + len(lists) + 1]
+            values = lists.values.buffers()[1]
+            hashes = np.frombuffer(values or b"", dtype=np.uint32)[lists.values.offset :]
             parts = chunk.struct.field("parts").to_numpy().reshape(-1, PARTS)
-            yield Sets(lists.values.to_numpy(), lists.offsets.to_numpy().astype(np.int64), parts.astype(np.uint32, copy=False))
-
-    def take(self, rows: np.ndarray) -> "Sets":
-        """The sets at these positions."""
-        sizes = self.starts[rows + 1] - self.starts[rows]
-        ends = starts(sizes)
-        out = np.empty(ends[-1], dtype=np.uint32)
-        _take(self.hashes, self.starts, rows, ends, out)
-        return Sets(out, ends, self.parts[rows])
+            yield Sets(hashes, ends if len(lists) else np.zeros(1, dtype=np.int64), parts)
 
     def grains(self) -> np.ndarray:
         """(rows, 2) u32: shingles by characters and by words."""
         return np.stack((self.parts[:, 0] + self.parts[:, 1], self.parts[:, 2] + self.parts[:, 3]), axis=1)
 
 
-@numba.njit(nogil=True, cache=True)
-def _take(hashes: np.ndarray, start: np.ndarray, rows: np.ndarray, ends: np.ndarray, out: np.ndarray) -> None:
-    for at in range(len(rows)):
-        out[ends[at] : ends[at + 1]] = hashes[start[rows[at]] : start[rows[at] + 1]]
+@compiled
+def _take(hashes: np.ndarray, start: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+    at = 0
+    for row in rows:
+        size = start[row + 1] - start[row]
+        out[at : at + size] = hashes[start[row] : start[row + 1]]
+        at += size
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class Boilerplate:
         """The shingles of more than `limit` rows of a column (ten times as many for characters). Exact."""
         if limit is None or len(shingles) <= limit:
             return Boilerplate.none()
-        found = [_frequent(shingles, 0, limit * CHARACTERS_MORE), _frequent(shingles, 1, limit)]
+        limits = (limit * CHARACTERS_MORE, limit)
+        found = list(in_threads(lambda grain: _frequent(shingles, grain, limits[grain]), (0, 1)))
         return Boilerplate.over((found[0], found[1])) if len(found[0]) or len(found[1]) else Boilerplate.none()
 
     def left(self, sets: Sets) -> np.ndarray:
@@ -141,14 +143,14 @@ def _power_of_two(least: int) -> int:
     return 1 << max(least - 1, 1).bit_length()
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _bounds(start: np.ndarray, parts: np.ndarray, row: int, grain: int) -> tuple[int, int]:
     """Where a row's shingles of one grain lie."""
     first = start[row] + (np.int64(parts[row, 0]) + np.int64(parts[row, 1]) if grain else 0)
     return first, first + np.int64(parts[row, 2 * grain]) + np.int64(parts[row, 2 * grain + 1])
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _count(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: int, cells: np.ndarray) -> None:
     mask = np.uint32(len(cells) - 1)
     for row in range(len(parts)):
@@ -157,7 +159,7 @@ def _count(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: int,
             cells[hashes[at] & mask] += np.uint32(1)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _in_cells(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: int, full: np.ndarray) -> np.ndarray:
     out, count, mask = np.empty(len(hashes), dtype=np.uint32), 0, np.uint32(len(full) - 1)
     for row in range(len(parts)):
@@ -169,8 +171,8 @@ def _in_cells(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: i
     return out[:count].copy()
 
 
-@numba.njit(nogil=True, cache=True)
-def is_common(value: np.uint32, marks: np.ndarray, known: np.ndarray) -> bool:
+@compiled
+def is_common(value: np.uint32, marks: np.ndarray, known: np.ndarray) -> bool | np.bool:
     """Is a hash among the boilerplate of its grain? `marks` may be empty: then nothing is."""
     if len(marks) == 0 or not marks[value & np.uint32(len(marks) - 1)]:
         return False
@@ -178,7 +180,7 @@ def is_common(value: np.uint32, marks: np.ndarray, known: np.ndarray) -> bool:
     return at < len(known) and known[at] == value
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _subtract(
     hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: int, marks: np.ndarray, known: np.ndarray, rest: np.ndarray
 ) -> None:
@@ -189,7 +191,7 @@ def _subtract(
                 rest[row, grain] -= np.uint32(1)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _shared(one: np.ndarray, two: np.ndarray, least: float) -> int:
     """How many hashes two sorted sets share; -1 as soon as it cannot be `least`. No branch depends on a comparison of hashes: the
     processor could not foretell it."""
@@ -206,20 +208,20 @@ def _shared(one: np.ndarray, two: np.ndarray, least: float) -> int:
     return shared if shared >= least else -1
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _shared_common(one: np.ndarray, two: np.ndarray, marks: np.ndarray, known: np.ndarray) -> int:
     """How many hashes two sorted sets share that are boilerplate."""
     a, b, shared = 0, 0, 0
     while a < len(one) and b < len(two):
         x, y = one[a], two[b]
-        if x == y:
-            shared += is_common(x, marks, known)
+        if x == y and is_common(x, marks, known):
+            shared += 1
         a += x <= y
         b += y <= x
     return shared
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def likeness(
     hashes: np.ndarray,
     start: np.ndarray,

@@ -11,12 +11,12 @@ none runs from one into the other, and the same words on different sides are dif
 
 import unicodedata
 
-import numba
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from curate import record
+from curate.compiled import compiled
 
 CHARACTERS = 5  # of a shingle of a short text
 WORDS = 3  # of a shingle of a long text
@@ -45,10 +45,11 @@ def shingles(prompts: pl.Series, answers: pl.Series | None = None) -> pl.Series:
     prompt_bytes, prompt_ends = _bytes(prompts)
     answer_bytes, answer_ends = _bytes(answers)
     most = 2 * (len(prompt_bytes) + len(answer_bytes)) + PARTS * count
-    values, sizes = np.empty(most, dtype=np.uint32), np.zeros((count, PARTS), dtype=np.uint32)
+    memory, sizes = pa.allocate_buffer(4 * most), np.zeros((count, PARTS), dtype=np.uint32)  # what is not written takes no memory
+    values = np.frombuffer(memory, dtype=np.uint32)
     used = _shingle_rows(prompt_bytes, prompt_ends, answer_bytes, answer_ends, FOLDED, values, sizes)
-    sizes_of_all = sizes.sum(axis=1, dtype=np.int64)
-    return pl.DataFrame({"hashes": as_lists(values[:used], sizes_of_all), "parts": pl.Series(sizes)}).to_struct("shingles").cast(SET)
+    hashes = as_lists(memory.slice(0, 4 * used), sizes.sum(axis=1, dtype=np.int64))
+    return pl.DataFrame({"hashes": hashes, "parts": pl.Series(sizes)}).to_struct("shingles").cast(SET)
 
 
 def _fold_table() -> np.ndarray:
@@ -86,7 +87,7 @@ def _buffers(texts: pl.Series) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(data or b"", dtype=np.uint8), ends
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _hard(data: np.ndarray, ends: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Which texts hold a character that cannot be folded by itself."""
     found = np.zeros(len(ends) - 1, dtype=np.bool_)
@@ -102,24 +103,19 @@ def _hard(data: np.ndarray, ends: np.ndarray, table: np.ndarray) -> np.ndarray:
     return found
 
 
-def as_lists(values: np.ndarray, sizes: np.ndarray) -> pl.Series:
+def as_lists(values: pa.Buffer, sizes: np.ndarray) -> pl.Series:
     """list[u32] from u32 values and the size of each list.
 
     The memory is Arrow's own. Were it numpy's, freeing it would need Python's lock; polars frees from its own threads while it holds
     that lock to pickle a frame, and a worker process would wait for itself.
     """
-    offsets, child = _owned(starts(sizes)), _owned(values)
-    numbers = pa.Array.from_buffers(pa.uint32(), len(values), [None, child])
+    offsets = pa.allocate_buffer(8 * (len(sizes) + 1))
+    np.frombuffer(offsets, dtype=np.int64)[:] = starts(sizes)
+    numbers = pa.Array.from_buffers(pa.uint32(), values.size // 4, [None, values])
     lists = pa.LargeListArray.from_buffers(pa.large_list(pa.uint32()), len(sizes), [None, offsets], children=[numbers])
     series = pl.from_arrow(lists)
     assert isinstance(series, pl.Series)
     return series
-
-
-def _owned(values: np.ndarray) -> pa.Buffer:
-    buffer = pa.allocate_buffer(values.nbytes)
-    np.frombuffer(buffer, dtype=values.dtype)[:] = values
-    return buffer
 
 
 def starts(sizes: np.ndarray) -> np.ndarray:
@@ -150,7 +146,7 @@ def _words(folded: str) -> list[str]:
     return [word for word in "".join(apart).split(" ") if word]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _shingle_rows(
     prompts: np.ndarray,
     prompt_at: np.ndarray,
@@ -182,7 +178,7 @@ def _shingle_rows(
     return used
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _code_points(data: np.ndarray, start: int, stop: int, points: np.ndarray, table: np.ndarray) -> int:
     """Decode UTF-8 and fold; returns the number of characters. What `table` does not know was folded before and stays."""
     count, at, gap = 0, start, False
@@ -203,8 +199,8 @@ def _code_points(data: np.ndarray, start: int, stop: int, points: np.ndarray, ta
     return count
 
 
-@numba.njit(nogil=True, cache=True)
-def _decoded(data: np.ndarray, at: int) -> tuple[int, int]:
+@compiled
+def _decoded(data: np.ndarray, at: int) -> tuple[np.int64, int]:
     """The UTF-8 character at a place, and how many bytes it has."""
     byte = np.int64(data[at])
     if byte < 0x80:
@@ -217,7 +213,7 @@ def _decoded(data: np.ndarray, at: int) -> tuple[int, int]:
     return high | (np.int64(data[at + 2]) & 0x3F) << 6 | np.int64(data[at + 3]) & 0x3F, 4
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _spread(value: np.uint64) -> np.uint32:
     """Two rounds of multiply and shift: every bit of the input reaches the upper half, which is the hash."""
     value ^= value >> np.uint64(32)
@@ -227,7 +223,7 @@ def _spread(value: np.uint64) -> np.uint32:
     return np.uint32(value >> np.uint64(32))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _character_shingles(points: np.ndarray, count: int, side: int, values: np.ndarray, used: int) -> int:
     """Write the distinct hashes of windows of five characters at `used`; returns how many."""
     if count == 0:
@@ -241,7 +237,7 @@ def _character_shingles(points: np.ndarray, count: int, side: int, values: np.nd
     return _distinct(values, used, count - width + 1)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _word_shingles(points: np.ndarray, count: int, side: int, values: np.ndarray, used: int) -> int:
     """Write the distinct hashes of windows of three words at `used`; returns how many."""
     if count == 0:
@@ -270,8 +266,8 @@ def _word_shingles(points: np.ndarray, count: int, side: int, values: np.ndarray
     return _distinct(values, used, found)
 
 
-@numba.njit(nogil=True, cache=True)
-def _alone(point: np.uint32) -> bool:
+@compiled
+def _alone(point: np.uint32) -> bool | np.bool:
     """Is this character a word of its own? Punctuation, operators, symbols, and scripts that put no spaces between words."""
     if point < 0x80:
         return not (48 <= point <= 57 or 97 <= point <= 122 or point == 95)
@@ -292,7 +288,7 @@ def _alone(point: np.uint32) -> bool:
     )
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _distinct(values: np.ndarray, start: int, count: int) -> int:
     """Sort values[start : start + count] and close the gaps of repeats; returns how many are left."""
     part = values[start : start + count]
@@ -305,7 +301,7 @@ def _distinct(values: np.ndarray, start: int, count: int) -> int:
     return kept
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _sort(part: np.ndarray) -> None:
     """Sort hashes: two radix passes over their upper 16 bits, then insertion. Hashes are even, so little is left to insert; measured
     five times as fast as a comparison sort on sets of 200."""

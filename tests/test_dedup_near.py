@@ -152,7 +152,7 @@ def _products(sets: list[set[str]], threshold: float) -> tuple[list[tuple[int, i
     starts = np.concatenate(([0], np.cumsum(sizes)))
     flat = np.fromiter((at for each in columns for at in each), dtype=np.int64, count=int(starts[-1]))
     matrix = csr_matrix((np.ones(len(flat), dtype=np.int32), flat, starts), shape=(len(sets), max(len(number), 1)))
-    pairs = []
+    pairs: list[tuple[int, int, int]] = []
     for first in range(0, len(sets), 500):
         block = (matrix[first : first + 500] @ matrix.T).tocoo()
         a, b, both = block.row + first, block.col, block.data
@@ -352,9 +352,14 @@ def test_stored_sketches_find_what_a_second_look_would(tmp_path: Path, monkeypat
     run_stage(STAGE, tmp_path / "in", tmp_path / "settled", "boilerplate=50")
     write_input(frame([each | {"source": "new.jsonl"} for each in rows[600:]]), tmp_path / "new")
     params = section("dedup_near", Params, "boilerplate=50")
-    looked_at = []
+    looked_at: list[int] = []
     survey = dedup_near.survey
-    monkeypatch.setattr(dedup_near, "survey", lambda batch, *rest: (looked_at.append(batch.height), survey(batch, *rest))[1])
+
+    def watched(batch: pl.DataFrame, *rest: Any) -> pl.DataFrame:
+        looked_at.append(batch.height)
+        return survey(batch, *rest)
+
+    monkeypatch.setattr(dedup_near, "survey", watched)
     stage.run(STAGE, tmp_path / "new", tmp_path / "quick", params, against=tmp_path / "settled")
     assert 0 < sum(looked_at) < 228  # of the 228 settled rows only those that share a bucket
     (tmp_path / "settled" / "sketches.parquet").rename(tmp_path / "away.parquet")

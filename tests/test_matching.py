@@ -35,5 +35,5 @@ def test_similarity_of_given_pairs() -> None:
     texts = [*variants(60, 2), "", ""]
     plain = Reference([(text, "") for text in texts])
     a, b = np.triu_indices(len(texts), 1)
-    expected = [plain.similarity(one, two) for one, two in zip(a, b, strict=True)]
+    expected = [plain.similarity(one, two) for one, two in zip(a.tolist(), b.tolist(), strict=True)]
     assert similarity(shingles(pl.Series(texts)), a, b).tolist() == pytest.approx(expected)
