@@ -73,15 +73,15 @@ def survey(batch: pl.DataFrame, params: Params, context: Context) -> pl.DataFram
 def plan(narrow: pl.DataFrame, params: Params, context: Context) -> Plan:
     """Drop near-duplicates. Tables: `pairs` (checked pairs from near_miss up), `histogram` (their exact number by similarity), and what a
     later run with `--against` needs of the rows that stay (`sketches`, `boilerplate`)."""
-    boilerplate = context.boilerplate or Boilerplate.of(narrow["shingles"], params.boilerplate)
-    sketch = lsh.Sketch.of(narrow["shingles"], context.shape, boilerplate)
+    sets = Sets.of(narrow["shingles"])
+    boilerplate = context.boilerplate or Boilerplate.of(sets, params.boilerplate)
+    sketch = lsh.Sketch.of(sets, context.shape, boilerplate)
     buckets = lsh.Buckets.of(sketch)
-    sets = Sets.of(narrow["shingles"], buckets.rows)
     rank = np.empty(narrow.height, dtype=np.int64)
     rank[order(narrow, params.prefer)] = np.arange(narrow.height)
     draw = narrow["id"].str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64, strict=False).fill_null(0).to_numpy()
     rule = Rule(params.threshold, params.threshold if params.compare == "both" else 0.0, params.near_miss)
-    found = decide(sets, boilerplate, buckets, rank, narrow["known"].to_numpy(), draw, rule)
+    found = decide(sets.take(buckets.rows), boilerplate, buckets, rank, narrow["known"].to_numpy(), draw, rule)
     drop = drops(narrow, found.kept_by, found.similarity, "near_duplicate", "{} % of its shingles are shared with {}:{}, which stays.")
     counts = {
         "checked_pairs": found.checked,
@@ -108,7 +108,7 @@ def recall(folder: Path, new: pl.DataFrame, params: Params, context: Context) ->
         say(f"{STAGE.name}: {folder} has no sketches for these settings, so its rows are looked at again.")
         return None
     known, boilerplate = stored
-    wanted = sketches.meeting(known, lsh.Sketch.of(new["shingles"], context.shape, boilerplate))
+    wanted = sketches.meeting(known, lsh.Sketch.of(Sets.of(new["shingles"]), context.shape, boilerplate))
     found, first = [survey(record.empty({"row": pl.UInt32(), "split": pl.String(), **record.SCHEMA}), params, context)], 0
     for batch in store.batches(folder):
         some = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, first + batch.height)] - first

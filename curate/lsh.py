@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import polars as pl
 
 from curate.compiled import compiled, in_threads
 from curate.record import ParamsError
-from curate.sets import Boilerplate, Sets, is_common
+from curate.sets import PIECE, Boilerplate, Sets, is_common
 from curate.shingle import starts
 
 EMPTY = np.uint32(0xFFFFFFFF)  # the signature of an empty set, as in datasketch
@@ -96,14 +95,12 @@ class Sketch:
     row: np.ndarray  # (entries,) i64, ascending
 
     @staticmethod
-    def of(shingles: pl.Series, shape: tuple[int, int], boilerplate: Boilerplate) -> "Sketch":
-        """Sketches of the rows of a column, chunk by chunk: signatures are never held for all rows. Boilerplate is left out."""
-        keys, rows, first = [np.zeros((0, shape[0]), dtype=np.uint32)], [np.zeros(0, dtype=np.int64)], 0
-        chunks = list(Sets.chunks(shingles))
-        for chunk, (of_chunk, at) in zip(chunks, in_threads(partial(_keys_of, shape=shape, boilerplate=boilerplate), chunks), strict=True):
-            keys.append(of_chunk)
-            rows.append(at + first)
-            first += len(chunk.parts)
+    def of(sets: Sets, shape: tuple[int, int], boilerplate: Boilerplate) -> "Sketch":
+        """Sketches of rows; signatures are never held for all of them. Boilerplate is left out."""
+        keys, rows = [np.zeros((0, shape[0]), dtype=np.uint32)], [np.zeros(0, dtype=np.int64)]
+        for at, (of_piece, row) in enumerate(in_threads(partial(_keys_of, shape=shape, boilerplate=boilerplate), sets.pieces())):
+            keys.append(of_piece)
+            rows.append(row + at * PIECE)
         return Sketch(np.concatenate(keys), np.concatenate(rows))
 
 
@@ -132,18 +129,18 @@ def _band_keys(
     keys: np.ndarray,
 ) -> None:
     """Sign each entry (all of its shingles, or the `distinctive` ones only) and hash each band of the signature."""
-    signature, width = np.empty(len(a), dtype=np.uint32), len(a) // keys.shape[1]
+    signature, width, kept = np.empty(len(a), dtype=np.uint32), len(a) // keys.shape[1], np.empty(0, dtype=np.uint32)
     for entry in range(len(row)):
         at, of = row[entry], grain[entry]
         first = start[at] + (np.int64(parts[at, 0]) + np.int64(parts[at, 1]) if of else 0)
         some = hashes[first : first + np.int64(parts[at, 2 * of]) + np.int64(parts[at, 2 * of + 1])]
         if distinctive[entry]:
-            kept, count = np.empty(len(some), dtype=np.uint32), 0
-            mask, listed = marks[of], known[of]
+            if len(kept) < len(some):
+                kept = np.empty(2 * len(some), dtype=np.uint32)
+            count, mask, listed = 0, marks[of], known[of]
             for value in some:
-                if not is_common(value, mask, listed):
-                    kept[count] = value
-                    count += 1
+                kept[count] = value
+                count += not is_common(value, mask, listed)
             some = kept[:count]
         signature[:] = EMPTY
         _sign(some, a, b, signature)

@@ -16,20 +16,15 @@ def matches(index: pl.Series, queries: pl.Series, threshold: float, boilerplate:
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold {threshold}: expected above 0 and at most 1.")
-    items = Sets.of(index)
+    items, asked = Sets.of(index), Sets.of(queries)
     found = [pl.DataFrame(schema={"query": pl.UInt32, "item": pl.UInt32, "similarity": pl.Float64})]
     for grain in (0, 1):
         known, posted, ends = _inverted(items, grain)
         if not len(known):
             continue
-        first = 0
-        for chunk in Sets.chunks(queries):
-            query, item, alike = _count(
-                chunk.hashes, chunk.starts, chunk.parts, items.parts, known, posted, ends, _marks(known), grain, threshold
-            )
-            columns = {"query": (query + first).astype(np.uint32), "item": item.astype(np.uint32), "similarity": alike}
-            found.append(pl.DataFrame(columns))
-            first += len(chunk.parts)
+        at = asked.hashes, asked.starts, asked.parts
+        query, item, alike = _count(*at, items.parts, known, posted, ends, _marks(known), grain, threshold)
+        found.append(pl.DataFrame({"query": query.astype(np.uint32), "item": item.astype(np.uint32), "similarity": alike}))
     best = pl.concat(found).group_by("query", "item").agg(pl.col("similarity").max())
     if boilerplate is not None and best.height:
         a, b = best["item"].to_numpy(), best["query"].to_numpy().astype(np.int64) + len(index)
@@ -71,7 +66,7 @@ def _inverted(items: Sets, grain: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     """(sorted hashes of one grain, items that hold them, where the items of each hash start)."""
     sizes, before = items.grains()[:, grain].astype(np.int64), items.grains()[:, 0].astype(np.int64) * grain
     owner = np.repeat(np.arange(len(sizes)), sizes)
-    at = np.arange(len(owner)) - np.repeat(starts(sizes)[:-1], sizes) + np.repeat(items.starts[:-1] + before, sizes)
+    at = np.arange(len(owner)) - np.repeat(starts(sizes)[:-1], sizes) + np.repeat(items.starts + before, sizes)
     order = np.argsort(items.hashes[at], kind="stable")
     known, counts = np.unique(items.hashes[at], return_counts=True)
     return known, owner[order], starts(counts)

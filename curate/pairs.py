@@ -23,9 +23,10 @@ def near_pairs(
     `ENOUGH` others, so every row with a like one on another side is in the list.
     """
     shape = lsh.bands(threshold, permutations, recall)
-    forms = Boilerplate.of(shingles, boilerplate)
-    buckets = lsh.Buckets.of(lsh.Sketch.of(shingles, shape, forms))
-    sets, rows = Sets.of(shingles, buckets.rows), buckets.rows
+    every = Sets.of(shingles)
+    forms = Boilerplate.of(every, boilerplate)
+    buckets = lsh.Buckets.of(lsh.Sketch.of(every, shape, forms))
+    sets, rows = every.take(buckets.rows), buckets.rows
     order = np.argsort(buckets.bucket, kind="stable")
     owner = np.repeat(np.arange(len(rows)), np.diff(buckets.starts))[order]
     ends = starts(np.bincount(buckets.bucket, minlength=buckets.count))

@@ -42,12 +42,10 @@ def shingles(prompts: pl.Series, answers: pl.Series | None = None) -> pl.Series:
     """
     count = len(prompts)
     answers = pl.repeat("", count, dtype=pl.String, eager=True) if answers is None else answers
-    prompt_bytes, prompt_ends = _bytes(prompts)
-    answer_bytes, answer_ends = _bytes(answers)
-    most = 2 * (len(prompt_bytes) + len(answer_bytes)) + PARTS * count
+    sides = (*_bytes(prompts), *_bytes(answers))
+    most = 2 * (len(sides[0]) + len(sides[3])) + PARTS * count
     memory, sizes = pa.allocate_buffer(4 * most), np.zeros((count, PARTS), dtype=np.uint32)  # what is not written takes no memory
-    values = np.frombuffer(memory, dtype=np.uint32)
-    used = _shingle_rows(prompt_bytes, prompt_ends, answer_bytes, answer_ends, FOLDED, values, sizes)
+    used = _shingle_rows(*sides, FOLDED, np.frombuffer(memory, dtype=np.uint32), sizes)
     hashes = as_lists(memory.slice(0, 4 * used), sizes.sum(axis=1, dtype=np.int64))
     return pl.DataFrame({"hashes": hashes, "parts": pl.Series(sizes)}).to_struct("shingles").cast(SET)
 
@@ -70,14 +68,21 @@ TABLE = 0x3100
 FOLDED = _fold_table()
 
 
-def _bytes(texts: pl.Series) -> tuple[np.ndarray, np.ndarray]:
-    """UTF-8 of all texts, joined, and where each starts and ends. Texts that `FOLDED` cannot fold are folded here: it is slow."""
-    data, ends = _buffers(texts.fill_null(""))
-    hard = np.flatnonzero(_hard(data, ends, FOLDED))
-    if not len(hard):
-        return data, ends
-    folded = texts.gather(hard).to_frame("text").select(record.fold(pl.col("text")))["text"]
-    return _buffers(texts.fill_null("").scatter(hard, folded))
+def _bytes(texts: pl.Series) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """UTF-8 of all texts, and where each starts and ends in it. Texts that `FOLDED` cannot fold are folded here, which is slow: they follow
+    behind the others."""
+    texts = texts.fill_null("")
+    data, ends = _buffers(texts)
+    first, last = ends[:-1], ends[1:]
+    wide = np.flatnonzero(data >= 0x80)
+    hard = _hard(data, last, wide, FOLDED) if len(wide) else wide
+    if len(hard):
+        folded = texts.gather(hard).to_frame("text").select(record.fold(pl.col("text")))["text"]
+        more, ends = _buffers(folded)
+        first, last = first.copy(), last.copy()
+        first[hard], last[hard] = ends[:-1] + len(data), ends[1:] + len(data)
+        data = np.concatenate((data, more))
+    return data, first, last
 
 
 def _buffers(texts: pl.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -88,19 +93,27 @@ def _buffers(texts: pl.Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 @compiled
-def _hard(data: np.ndarray, ends: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Which texts hold a character that cannot be folded by itself."""
-    found = np.zeros(len(ends) - 1, dtype=np.bool_)
-    for row in range(len(found)):
-        at, stop = ends[row], ends[row + 1]
-        while at < stop:
-            point, width = _decoded(data, at)
-            plain = point < 0x80 or 0x3400 <= point < 0xA000 or 0xAC00 <= point < 0xD7A4  # ideographs and Hangul fold to themselves
-            if not plain and (point >= TABLE or table[point] == 0):
-                found[row] = True
-                break
-            at += width
-    return found
+def _hard(data: np.ndarray, last: np.ndarray, wide: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """The texts (which end at `last`) with a character that cannot be folded by itself; `wide` are the places of bytes other than ASCII."""
+    out, count, row = np.empty(len(wide), dtype=np.int64), 0, 0
+    for at in wide:
+        if data[at] & 0xC0 == 0x80:
+            continue  # not the first byte of a character
+        while last[row] <= at:
+            row += 1
+        point, _ = _decoded(data, at)
+        plain = 0x3400 <= point < 0xA000 or 0xAC00 <= point < 0xD7A4  # ideographs and Hangul fold to themselves
+        if not plain and (point >= TABLE or table[point] == 0) and (count == 0 or out[count - 1] != row):
+            out[count] = row
+            count += 1
+    return out[:count]
+
+
+def owned(values: np.ndarray) -> pa.Buffer:
+    """A copy in Arrow's memory."""
+    buffer = pa.allocate_buffer(values.nbytes)
+    np.frombuffer(buffer, dtype=np.uint8)[:] = np.ascontiguousarray(values).view(np.uint8).ravel()
+    return buffer
 
 
 def as_lists(values: pa.Buffer, sizes: np.ndarray) -> pl.Series:
@@ -109,10 +122,8 @@ def as_lists(values: pa.Buffer, sizes: np.ndarray) -> pl.Series:
     The memory is Arrow's own. Were it numpy's, freeing it would need Python's lock; polars frees from its own threads while it holds
     that lock to pickle a frame, and a worker process would wait for itself.
     """
-    offsets = pa.allocate_buffer(8 * (len(sizes) + 1))
-    np.frombuffer(offsets, dtype=np.int64)[:] = starts(sizes)
     numbers = pa.Array.from_buffers(pa.uint32(), values.size // 4, [None, values])
-    lists = pa.LargeListArray.from_buffers(pa.large_list(pa.uint32()), len(sizes), [None, offsets], children=[numbers])
+    lists = pa.LargeListArray.from_buffers(pa.large_list(pa.uint32()), len(sizes), [None, owned(starts(sizes))], children=[numbers])
     series = pl.from_arrow(lists)
     assert isinstance(series, pl.Series)
     return series
@@ -149,9 +160,11 @@ def _words(folded: str) -> list[str]:
 @compiled
 def _shingle_rows(
     prompts: np.ndarray,
-    prompt_at: np.ndarray,
+    prompt_from: np.ndarray,
+    prompt_to: np.ndarray,
     answers: np.ndarray,
-    answer_at: np.ndarray,
+    answer_from: np.ndarray,
+    answer_to: np.ndarray,
     table: np.ndarray,
     values: np.ndarray,
     sizes: np.ndarray,
@@ -159,12 +172,12 @@ def _shingle_rows(
     """Fill `values` and `sizes`; returns how many values there are."""
     longest = 0
     for row in range(len(sizes)):
-        longest = max(longest, prompt_at[row + 1] - prompt_at[row], answer_at[row + 1] - answer_at[row])
+        longest = max(longest, prompt_to[row] - prompt_from[row], answer_to[row] - answer_from[row])
     prompt, answer = np.empty(longest, dtype=np.uint32), np.empty(longest, dtype=np.uint32)
     used = 0
     for row in range(len(sizes)):
-        of_prompt = _code_points(prompts, prompt_at[row], prompt_at[row + 1], prompt, table)
-        of_answer = _code_points(answers, answer_at[row], answer_at[row + 1], answer, table)
+        of_prompt = _code_points(prompts, prompt_from[row], prompt_to[row], prompt, table)
+        of_answer = _code_points(answers, answer_from[row], answer_to[row], answer, table)
         if of_prompt + of_answer < SHORT:
             sizes[row, 0] = _character_shingles(prompt, of_prompt, 0, values, used)
             used += sizes[row, 0]

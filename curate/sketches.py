@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from curate import lsh, store
 from curate.record import InputError
 from curate.sets import Boilerplate
+from curate.shingle import as_lists, owned
 
 
 def tables(sketch: lsh.Sketch, stays: np.ndarray, draw: np.ndarray, boilerplate: Boilerplate, settings: str) -> dict[str, pl.DataFrame]:
@@ -20,13 +20,12 @@ def tables(sketch: lsh.Sketch, stays: np.ndarray, draw: np.ndarray, boilerplate:
     mine = stays[sketch.row]
     entries = np.bincount(sketch.row[mine], minlength=len(stays))[stays]
     bands = sketch.keys.shape[1]
-    ends = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(entries * bands)))
-    keys = pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pa.array(sketch.keys[mine].ravel(), pa.uint32()))
+    keys = as_lists(owned(sketch.keys[mine]), entries * bands)
     hashes = [pl.DataFrame({"words": bool(grain), "hash": each}) for grain, each in enumerate(boilerplate.sorted)]
     none = pl.DataFrame(schema={"words": pl.Boolean, "hash": pl.UInt32})
     name = pl.lit(settings).alias("settings")
     return {
-        "sketches": pl.DataFrame({"check": draw[stays], "keys": pl.from_arrow(keys)}).with_columns(name),
+        "sketches": pl.DataFrame({"check": draw[stays], "keys": keys}).with_columns(name),
         "boilerplate": pl.concat([none, *hashes]).with_columns(name),
     }
 
@@ -43,12 +42,13 @@ def read(folder: Path, settings: str) -> tuple[lsh.Sketch, Boilerplate] | None:
     if not rows or stored["settings"][0] != settings:
         return None
     lists = stored["keys"].rechunk().to_arrow()
-    sizes = np.diff(lists.offsets.to_numpy())
+    sizes = stored["keys"].list.len().to_numpy().astype(np.int64)
     bands = int(settings.split(" ")[1].split("x", maxsplit=1)[0])
     row = np.repeat(np.arange(rows), sizes // bands)
     hashes = tuple(forms.filter(pl.col("words") == bool(grain))["hash"].to_numpy() for grain in (0, 1))
     boilerplate = Boilerplate.over((hashes[0], hashes[1])) if forms.height else Boilerplate.none()
-    return lsh.Sketch(lists.values.to_numpy().reshape(-1, bands), row), boilerplate
+    keys = np.frombuffer(lists.values.buffers()[1] or b"", dtype=np.uint32)[lists.values.offset :][: len(row) * bands]
+    return lsh.Sketch(keys.reshape(-1, bands), row), boilerplate
 
 
 def meeting(known: lsh.Sketch, new: lsh.Sketch) -> np.ndarray:

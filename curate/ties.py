@@ -15,7 +15,7 @@ from curate.matching import matches
 from curate.pairs import clusters, near_pairs
 from curate.pins import FREE, Fixed
 from curate.record import SPLITS, StageFailure
-from curate.sets import BOILERPLATE, Boilerplate
+from curate.sets import BOILERPLATE, Boilerplate, Sets
 
 KINDS = ("same prompt", "group", "near", "ngram")  # in the order in which evidence prefers them
 QUERIES = 1 << 12  # rows whose near-duplicates are listed at once
@@ -138,7 +138,7 @@ def _met(narrow: pl.DataFrame, rows: np.ndarray, others: np.ndarray, held: pl.Da
     if not len(rows) or not len(others):
         return _empty()
     found, index = [], narrow["shingles"].gather(others)
-    forms = Boilerplate.of(narrow["shingles"], BOILERPLATE)
+    forms = Boilerplate.of(Sets.of(narrow["shingles"]), BOILERPLATE)
     for start in range(0, len(rows), QUERIES):
         asking = rows[start : start + QUERIES]
         met = matches(index, narrow["shingles"].gather(asking), rules.threshold, forms).unique("query", keep="first", maintain_order=True)

@@ -17,10 +17,10 @@ from tests.alike import variants
 def test_signatures_equal_datasketch_bit_for_bit() -> None:
     texts = [*variants(60, 1), "", "abc", "".join(chr(0x4E00 + at) for at in range(9000))]
     sets = Sets.of(shingles(pl.Series(texts)))
-    ours = lsh.signatures(sets.hashes, np.diff(sets.starts), 96)
+    ours = lsh.signatures(sets.hashes, sets.parts.sum(axis=1), 96)
     for at, row in enumerate(ours):
         theirs = MinHash(96, hashfunc=int)
-        theirs.update_batch(sets.hashes[sets.starts[at] : sets.starts[at + 1]].tolist())
+        theirs.update_batch(sets.hashes[sets.starts[at] :][: sets.parts[at].sum()].tolist())
         assert (row == theirs.hashvalues).all()
 
 
@@ -39,8 +39,8 @@ def test_bands_that_cannot_be_reached_are_refused_with_the_values() -> None:
 def test_buckets_hold_the_rows_with_equal_keys_over_chunks() -> None:
     texts = [*variants(300, 2), "", "twice the same text", "twice the same text"]
     made = shingles(pl.Series(texts))
-    sketch = lsh.Sketch.of(pl.concat([made[:17], made[17:18], made[18:]], rechunk=False), (14, 4), Boilerplate.none())
-    assert (lsh.Sketch.of(made, (14, 4), Boilerplate.none()).keys == sketch.keys).all()
+    sketch = lsh.Sketch.of(Sets.of(pl.concat([made[:17], made[17:18], made[18:]], rechunk=False)), (14, 4), Boilerplate.none())
+    assert (lsh.Sketch.of(Sets.of(made), (14, 4), Boilerplate.none()).keys == sketch.keys).all()
     assert 300 not in sketch.row
     by_key = defaultdict(set)
     for row, keys in zip(sketch.row.tolist(), sketch.keys.tolist(), strict=True):
