@@ -1,19 +1,31 @@
 """Functions compiled to machine code, once for each machine: the loops of the near-duplicate search.
 
-They let go of Python's lock, and numba keeps them beside their modules (`__pycache__`): only the first start after a change compiles, some
-seconds in all. They take numbers and numpy arrays.
+They let go of Python's lock, and numba keeps them under `__pycache__`: only the first start after a change compiles, some seconds in all.
+They take numbers and numpy arrays.
 """
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import xxhash
 
 from curate.stage import default_workers
 
 __all__ = ["compiled", "in_threads"]
+_HERE = Path(__file__).parent
+
+
+def _sources() -> str:
+    """A hash of every module with compiled functions: numba itself sees a change of a function's own file, not of what it calls."""
+    texts = (path.read_bytes() for path in sorted(_HERE.glob("*.py")))
+    return xxhash.xxh3_64_hexdigest(b"".join(text for text in texts if b"compiled" in text))
+
+
+numba.config.CACHE_DIR = str(_HERE / "__pycache__" / f"compiled-{_sources()}")
 T = TypeVar("T")
 U = TypeVar("U")
 

@@ -74,21 +74,21 @@ def plan(narrow: pl.DataFrame, params: Params, context: Context) -> Plan:
     """Drop near-duplicates. Tables: `pairs` (checked pairs from near_miss up), `histogram` (their exact number by similarity), and what a
     later run with `--against` needs of the rows that stay (`sketches`, `boilerplate`)."""
     sets = Sets.of(narrow["shingles"])
-    boilerplate = context.boilerplate or Boilerplate.of(sets, params.boilerplate)
+    draw = record.draws(narrow["id"])
+    boilerplate = context.boilerplate or Boilerplate.of(sets, params.boilerplate, draw)
     sketch = lsh.Sketch.of(sets, context.shape, boilerplate)
     buckets = lsh.Buckets.of(sketch)
     rank = np.empty(narrow.height, dtype=np.int64)
     rank[order(narrow, params.prefer)] = np.arange(narrow.height)
-    draw = narrow["id"].str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64, strict=False).fill_null(0).to_numpy()
     rule = Rule(params.threshold, params.threshold if params.compare == "both" else 0.0, params.near_miss)
-    found = decide(sets.take(buckets.rows), boilerplate, buckets, rank, narrow["known"].to_numpy(), draw, rule)
+    found = decide(sets.take(buckets.rows), boilerplate, sketch.left[buckets.rows], buckets, rank, narrow["known"].to_numpy(), draw, rule)
     drop = drops(narrow, found.kept_by, found.similarity, "near_duplicate", "{} % of its shingles are shared with {}:{}, which stays.")
     counts = {
         "checked_pairs": found.checked,
         "near_miss_pairs": int(found.histogram.sum()) - drop.height - found.conflicts,
         "conflict_pairs": found.conflicts,
         "label_differs": int(drop["label_differs"].sum()),
-        "boilerplate_shingles": sum(len(each) for each in boilerplate.sorted),
+        "boilerplate_shingles": sum(len(each) for each in boilerplate.hashes),
         "bands": context.shape[0],
         "rows_per_band": context.shape[1],
     }

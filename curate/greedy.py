@@ -37,17 +37,24 @@ class Decided:
 
 
 def decide(
-    sets: Sets, boilerplate: Boilerplate, buckets: Buckets, rank: np.ndarray, known: np.ndarray, draw: np.ndarray, rule: Rule
+    sets: Sets,
+    boilerplate: Boilerplate,
+    left: np.ndarray,
+    buckets: Buckets,
+    rank: np.ndarray,
+    known: np.ndarray,
+    draw: np.ndarray,
+    rule: Rule,
 ) -> Decided:
     """Take the rows from the first to the last of `rank` and drop each that is a duplicate of one kept before it.
 
-    `sets` holds the rows of `buckets.rows`, in their order; `rank` has a number for every row, `known` marks rows that stay whatever they
-    resemble; `draw` is a random u64 of each row, from its id. A row meets the kept rows of its buckets, the last one kept first, until one
-    is found that it duplicates.
+    `sets` and `left` (`Sketch.left`) hold the rows of `buckets.rows`, in their order. `rank` numbers all rows, `known` marks those that stay
+    whatever they resemble, and `draw` is a random u64 of each row, from its id. A row meets the kept rows of its buckets, the last one kept
+    first, until one is found that it duplicates.
     """
     rows = buckets.rows
     order = np.argsort(rank[rows], kind="stable")
-    state = _State.of(sets, boilerplate, buckets, order, known[rows], draw[rows])
+    state = _State.of(sets, boilerplate, left, buckets, order, known[rows], draw[rows])
     limits = (rule.threshold, rule.answers, rule.near_miss)
     notes = [_Notes.empty(len(rows)) for _ in range(default_workers())]
     for first in range(0, len(order), BLOCK):
@@ -75,8 +82,7 @@ class _State(NamedTuple):
     starts: np.ndarray
     parts: np.ndarray
     left: np.ndarray
-    marks: tuple[np.ndarray, np.ndarray]
-    common: tuple[np.ndarray, np.ndarray]
+    tables: tuple[np.ndarray, np.ndarray]
     slots: np.ndarray  # where the buckets of each row start
     bucket: np.ndarray  # of each slot
     owner: np.ndarray  # i32, row of each slot
@@ -90,7 +96,9 @@ class _State(NamedTuple):
     similarity: np.ndarray
 
     @staticmethod
-    def of(sets: Sets, boilerplate: Boilerplate, buckets: Buckets, order: np.ndarray, known: np.ndarray, draw: np.ndarray) -> "_State":
+    def of(
+        sets: Sets, boilerplate: Boilerplate, left: np.ndarray, buckets: Buckets, order: np.ndarray, known: np.ndarray, draw: np.ndarray
+    ) -> "_State":
         count, slots = len(order), np.diff(buckets.starts)
         place = np.empty(count, dtype=np.int64)
         place[order] = np.arange(count)
@@ -98,9 +106,8 @@ class _State(NamedTuple):
             hashes=sets.hashes,
             starts=sets.starts,
             parts=sets.parts,
-            left=boilerplate.left(sets),
-            marks=boilerplate.marks,
-            common=boilerplate.sorted,
+            left=left,
+            tables=boilerplate.tables,
             slots=buckets.starts,
             bucket=buckets.bucket,
             owner=np.repeat(np.arange(count, dtype=np.int32), slots),
@@ -151,8 +158,7 @@ def _meet(
     start: np.ndarray,
     parts: np.ndarray,
     left: np.ndarray,
-    marks: tuple[np.ndarray, np.ndarray],
-    common: tuple[np.ndarray, np.ndarray],
+    tables: tuple[np.ndarray, np.ndarray],
     slots: np.ndarray,
     bucket: np.ndarray,
     owner: np.ndarray,
@@ -194,7 +200,7 @@ def _meet(
                         continue
                     met[other] = row
                     counts[CHECKED] += 1
-                    alike, of_answer = likeness(hashes, start, parts, left, marks, common, row, other, floor)
+                    alike, of_answer = likeness(hashes, start, parts, left, tables, row, other, floor)
                     if alike == 0:
                         continue
                     histogram[int(alike * 100 + 1e-9)] += 1

@@ -19,8 +19,8 @@ from curate.likeness import likeness
 from curate.overlap import Index, Rules
 from curate.pairs import clusters, near_pairs
 from curate.params import params_class
-from curate.record import SPLITS, InputError, StageFailure
-from curate.sets import BOILERPLATE
+from curate.record import SPLITS, InputError, StageFailure, draws
+from curate.sets import BOILERPLATE, Boilerplate, Sets
 from curate.stage import Plan, Stage, main
 
 KINDS = ("exact", "near", "ngram")
@@ -131,7 +131,8 @@ def _check_parents(narrow: pl.DataFrame) -> None:
 def _between_splits(narrow: pl.DataFrame, params: Params) -> list[pl.DataFrame]:
     """Leaking pairs of rows of different splits, for each kind; the earlier split is left."""
     side = narrow["split"].replace_strict(list(SPLITS), range(len(SPLITS)), return_dtype=pl.Int64).to_numpy()
-    near = near_pairs(narrow["shingles"], params.threshold, params.permutations, params.recall, BOILERPLATE, side)
+    forms = Boilerplate.of(Sets.of(narrow["shingles"]), BOILERPLATE, draws(narrow["id"]))
+    near = near_pairs(narrow["shingles"], params.threshold, params.permutations, params.recall, forms, side)
     grams = ngrams.containing(narrow["grams"], params.coverage, params.common, narrow["parent"].is_null().to_numpy(), side)
     found = {"exact": _same_prompt(narrow["asked"], side), "near": near, "ngram": grams.rename({"coverage": "similarity"})}
     return [_named(kind, pairs, narrow, side) for kind, pairs in found.items()]

@@ -14,7 +14,7 @@ import numpy as np
 
 from curate.compiled import compiled, in_threads
 from curate.record import ParamsError
-from curate.sets import PIECE, Boilerplate, Sets, is_common
+from curate.sets import PIECE, REST, Boilerplate, Sets, is_common
 from curate.shingle import starts
 
 EMPTY = np.uint32(0xFFFFFFFF)  # the signature of an empty set, as in datasketch
@@ -93,25 +93,26 @@ class Sketch:
 
     keys: np.ndarray  # (entries, bands) u32: hash of a band's signature values. Equal keys put two entries in one bucket
     row: np.ndarray  # (entries,) i64, ascending
+    left: np.ndarray  # (rows, 2) u32: shingles that count, by characters and by words
 
     @staticmethod
     def of(sets: Sets, shape: tuple[int, int], boilerplate: Boilerplate) -> "Sketch":
         """Sketches of rows; signatures are never held for all of them. Boilerplate is left out."""
-        keys, rows = [np.zeros((0, shape[0]), dtype=np.uint32)], [np.zeros(0, dtype=np.int64)]
-        for at, (of_piece, row) in enumerate(in_threads(partial(_keys_of, shape=shape, boilerplate=boilerplate), sets.pieces())):
-            keys.append(of_piece)
-            rows.append(row + at * PIECE)
-        return Sketch(np.concatenate(keys), np.concatenate(rows))
+        pieces = sets.pieces()
+        made = list(in_threads(partial(_keys_of, shape=shape, boilerplate=boilerplate), pieces))
+        keys = [np.zeros((0, shape[0]), dtype=np.uint32), *(of_piece for of_piece, _, _ in made)]
+        rows = [np.zeros(0, dtype=np.int64), *(row + at * PIECE for at, (_, row, _) in enumerate(made))]
+        left = [np.zeros((0, 2), dtype=np.uint32), *(of_piece for _, _, of_piece in made)]
+        return Sketch(np.concatenate(keys), np.concatenate(rows), np.concatenate(left))
 
 
-def _keys_of(sets: Sets, shape: tuple[int, int], boilerplate: Boilerplate) -> tuple[np.ndarray, np.ndarray]:
-    sizes, left = sets.grains(), boilerplate.left(sets)
-    row, grain = np.nonzero(sizes)
+def _keys_of(sets: Sets, shape: tuple[int, int], boilerplate: Boilerplate) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    left = sets.grains()
+    row, grain = np.nonzero(left)
     keys = np.empty((len(row), shape[0]), dtype=np.uint32)
     a, b = _permutations(shape[0] * shape[1])
-    distinctive = left[row, grain] < sizes[row, grain]
-    _band_keys(sets.hashes, sets.starts, sets.parts, row, grain, distinctive, boilerplate.marks, boilerplate.sorted, a, b, keys)
-    return keys, row
+    _band_keys(sets.hashes, sets.starts, sets.parts, row, grain, boilerplate.tables, a, b, keys, left)
+    return keys, row, left
 
 
 @compiled
@@ -121,27 +122,29 @@ def _band_keys(
     parts: np.ndarray,
     row: np.ndarray,
     grain: np.ndarray,
-    distinctive: np.ndarray,
-    marks: tuple[np.ndarray, np.ndarray],
-    known: tuple[np.ndarray, np.ndarray],
+    tables: tuple[np.ndarray, np.ndarray],
     a: np.ndarray,
     b: np.ndarray,
     keys: np.ndarray,
+    left: np.ndarray,
 ) -> None:
-    """Sign each entry (all of its shingles, or the `distinctive` ones only) and hash each band of the signature."""
+    """Sign each entry without its boilerplate (or with it, if hardly anything else is left) and hash each band of the signature."""
     signature, width, kept = np.empty(len(a), dtype=np.uint32), len(a) // keys.shape[1], np.empty(0, dtype=np.uint32)
     for entry in range(len(row)):
         at, of = row[entry], grain[entry]
         first = start[at] + (np.int64(parts[at, 0]) + np.int64(parts[at, 1]) if of else 0)
-        some = hashes[first : first + np.int64(parts[at, 2 * of]) + np.int64(parts[at, 2 * of + 1])]
-        if distinctive[entry]:
+        some = hashes[first : first + np.int64(left[at, of])]
+        table = tables[of]
+        if len(table):
             if len(kept) < len(some):
                 kept = np.empty(2 * len(some), dtype=np.uint32)
-            count, mask, listed = 0, marks[of], known[of]
+            count = 0
             for value in some:
                 kept[count] = value
-                count += not is_common(value, mask, listed)
-            some = kept[:count]
+                count += not is_common(value, table)
+            if count * REST >= len(some):
+                some = kept[:count]
+                left[at, of] = count
         signature[:] = EMPTY
         _sign(some, a, b, signature)
         for band in range(keys.shape[1]):

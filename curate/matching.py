@@ -42,7 +42,7 @@ def similarity(shingles: pl.Series, a: np.ndarray, b: np.ndarray, boilerplate: B
     """
     sets, forms = Sets.of(shingles), boilerplate or Boilerplate.none()
     left = forms.left(sets)
-    return _pairwise(sets.hashes, sets.starts, sets.parts, left, forms.marks, forms.sorted, a.astype(np.int64), b.astype(np.int64))
+    return _pairwise(sets.hashes, sets.starts, sets.parts, left, forms.tables, a.astype(np.int64), b.astype(np.int64))
 
 
 @compiled
@@ -51,14 +51,13 @@ def _pairwise(
     start: np.ndarray,
     parts: np.ndarray,
     left: np.ndarray,
-    marks: tuple[np.ndarray, np.ndarray],
-    common: tuple[np.ndarray, np.ndarray],
+    tables: tuple[np.ndarray, np.ndarray],
     a: np.ndarray,
     b: np.ndarray,
 ) -> np.ndarray:
     found = np.zeros(len(a))
     for at in range(len(a)):
-        found[at] = likeness(hashes, start, parts, left, marks, common, a[at], b[at], 0.0)[0]
+        found[at] = likeness(hashes, start, parts, left, tables, a[at], b[at], 0.0)[0]
     return found
 
 

@@ -13,7 +13,7 @@ ENOUGH = 20  # like rows of another side that are listed for a row, at least
 
 
 def near_pairs(
-    shingles: pl.Series, threshold: float, permutations: int, recall: float, boilerplate: int | None, sides: np.ndarray | None = None
+    shingles: pl.Series, threshold: float, permutations: int, recall: float, forms: Boilerplate, sides: np.ndarray | None = None
 ) -> pl.DataFrame:
     """Pairs with a similarity >= threshold: a, b (u32 positions, a < b) and similarity, sorted by a and b. Each was checked exactly.
 
@@ -24,15 +24,15 @@ def near_pairs(
     """
     shape = lsh.bands(threshold, permutations, recall)
     every = Sets.of(shingles)
-    forms = Boilerplate.of(every, boilerplate)
-    buckets = lsh.Buckets.of(lsh.Sketch.of(every, shape, forms))
+    sketch = lsh.Sketch.of(every, shape, forms)
+    buckets = lsh.Buckets.of(sketch)
     sets, rows = every.take(buckets.rows), buckets.rows
     order = np.argsort(buckets.bucket, kind="stable")
     owner = np.repeat(np.arange(len(rows)), np.diff(buckets.starts))[order]
     ends = starts(np.bincount(buckets.bucket, minlength=buckets.count))
     side = np.zeros(0, dtype=np.int64) if sides is None else sides[rows].astype(np.int64)
-    left = forms.left(sets)
-    a, b, found = _search(sets.hashes, sets.starts, sets.parts, left, forms.marks, forms.sorted, owner, ends, side, threshold)
+    left = sketch.left[rows]
+    a, b, found = _search(sets.hashes, sets.starts, sets.parts, left, forms.tables, owner, ends, side, threshold)
     pairs = pl.DataFrame({"a": rows[a].astype(np.uint32), "b": rows[b].astype(np.uint32), "similarity": found})
     return pairs.unique(["a", "b"], keep="first", maintain_order=True).sort("a", "b")
 
@@ -43,8 +43,7 @@ def _search(  # noqa: PLR0912 one loop, compiled
     start: np.ndarray,
     parts: np.ndarray,
     left: np.ndarray,
-    marks: tuple[np.ndarray, np.ndarray],
-    common: tuple[np.ndarray, np.ndarray],
+    tables: tuple[np.ndarray, np.ndarray],
     owner: np.ndarray,
     ends: np.ndarray,
     side: np.ndarray,
@@ -77,7 +76,7 @@ def _search(  # noqa: PLR0912 one loop, compiled
                 if seen[place] == code:
                     continue
                 seen[place] = code
-                alike, _ = likeness(hashes, start, parts, left, marks, common, a, b, threshold)
+                alike, _ = likeness(hashes, start, parts, left, tables, a, b, threshold)
                 if alike < threshold:
                     continue
                 hits[a] += 1

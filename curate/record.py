@@ -65,6 +65,11 @@ def content_id(kind: str, messages: Sequence[Message], rejected: Sequence[Messag
     return xxhash.xxh3_128_hexdigest(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
 
 
+def draws(ids: pl.Series) -> np.ndarray:
+    """64 random bits of each row (u64) that belong to its id: the start of the id, which is a hash."""
+    return ids.str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64, strict=False).fill_null(0).to_numpy()
+
+
 def texts(rows: pl.DataFrame) -> pl.DataFrame:
     """Every message of every row, flat and in order.
 

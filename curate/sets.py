@@ -70,54 +70,51 @@ class Sets:
 
 @dataclass(frozen=True)
 class Boilerplate:
-    """The shingles that too many rows share: `marks` (one for the lower bits of a hash) rules most others out, `sorted` decides."""
+    """The shingles that too many rows share, by characters and by words."""
 
-    marks: tuple[np.ndarray, np.ndarray]  # bool, by characters and by words; a power of two long, or empty where there is none
-    sorted: tuple[np.ndarray, np.ndarray]  # u32
+    hashes: tuple[np.ndarray, np.ndarray]  # u32, sorted
+    tables: tuple[np.ndarray, np.ndarray]  # the same for `is_common`
 
     @staticmethod
     def none() -> "Boilerplate":
         """No shingle is boilerplate."""
-        return Boilerplate((np.zeros(0, np.bool_), np.zeros(0, np.bool_)), (np.zeros(0, np.uint32), np.zeros(0, np.uint32)))
+        return Boilerplate.over((np.zeros(0, np.uint32), np.zeros(0, np.uint32)))
 
     @staticmethod
     def over(hashes: tuple[np.ndarray, np.ndarray]) -> "Boilerplate":
         """From the hashes themselves, by characters and by words."""
-        return Boilerplate((_marks(hashes[0]), _marks(hashes[1])), (np.sort(hashes[0]), np.sort(hashes[1])))
+        by_characters, by_words = (np.sort(each) for each in hashes)
+        return Boilerplate((by_characters, by_words), (_table(by_characters), _table(by_words)))
 
     @staticmethod
-    def of(sets: Sets, limit: int | None) -> "Boilerplate":
-        """The shingles that more than `limit` rows have (ten times as many for characters).
+    def of(sets: Sets, limit: int | None, draw: np.ndarray) -> "Boilerplate":
+        """The shingles that more than `limit` rows have (ten times as many for characters). `draw`: a random u64 of each row, from its id.
 
-        What a sample of the rows has often is counted in all of them. The sample is drawn by the rows' own shingles; a shingle just over
-        the limit is expected there `EXPECTED` times, and one that is there half as often is still counted: it is missed less than
-        once in ten million.
+        What a sample of the rows has often is counted in all of them. A shingle just over the limit is expected in the sample `EXPECTED`
+        times, and one that is there half as often is still counted: it is missed less than once in ten million.
         """
         if limit is None or len(sets.parts) <= limit:
             return Boilerplate.none()
-        limits = (limit * CHARACTERS_MORE, limit)
-        found = list(in_threads(lambda grain: _frequent(sets, grain, limits[grain]), (0, 1)))
+        found = [_frequent(sets, grain, more * limit, draw) for grain, more in enumerate((CHARACTERS_MORE, 1))]
         return Boilerplate.over((found[0], found[1])) if len(found[0]) or len(found[1]) else Boilerplate.none()
 
     def left(self, sets: Sets) -> np.ndarray:
         """(rows, 2) u32: shingles that count, by characters and by words; all of them where boilerplate is nearly all."""
         sizes = sets.grains()
-        if not len(self.sorted[0]) and not len(self.sorted[1]):
-            return sizes
         rest = sizes.copy()
         for grain in (0, 1):
-            if len(self.sorted[grain]):
-                _subtract(sets.hashes, sets.starts, sets.parts, grain, self.marks[grain], self.sorted[grain], rest)
+            if len(self.hashes[grain]):
+                _subtract(sets.hashes, sets.starts, sets.parts, grain, self.tables[grain], rest)
         return np.where(rest.astype(np.int64) * REST < sizes, sizes, rest)
 
 
-def _frequent(sets: Sets, grain: int, limit: int) -> np.ndarray:
+def _frequent(sets: Sets, grain: int, limit: int, draw: np.ndarray) -> np.ndarray:
     """Hashes that stand in more than `limit` rows, sorted."""
     none = np.zeros(0, dtype=np.uint32)
     if len(sets.parts) <= limit:
         return none
     share = max(limit // EXPECTED, 1)
-    drawn = sets.take(_drawn(sets.hashes, sets.starts, sets.parts, grain, share))
+    drawn = sets.take(np.flatnonzero(draw % np.uint64(share) == 0))
     cells = np.zeros(_power_of_two(ROOM * int(drawn.grains()[:, grain].sum(dtype=np.int64)) // EXPECTED), dtype=np.uint32)
     least = limit / share / 2
     _count(drawn.hashes, drawn.starts, drawn.parts, grain, cells)
@@ -126,14 +123,28 @@ def _frequent(sets: Sets, grain: int, limit: int) -> np.ndarray:
         return none
     candidates, often = np.unique(_in_cells(drawn.hashes, drawn.starts, drawn.parts, grain, likely), return_counts=True)
     candidates = candidates[often > least]
-    return candidates[_rows_with(sets.hashes, sets.starts, sets.parts, grain, _marks(candidates), candidates) > limit]
+    if not len(candidates):
+        return none
+    table = _table(candidates)
+    rows = in_threads(lambda piece: _rows_with(piece.hashes, piece.starts, piece.parts, grain, table), sets.pieces())
+    often = sum(rows, np.zeros(len(table), dtype=np.int64))
+    return np.sort(table[often > limit])
 
 
-def _marks(hashes: np.ndarray) -> np.ndarray:
-    """For the lower bits of a hash, whether any of `hashes` has them: most others are told by one look."""
-    marks = np.zeros(_power_of_two(64 * len(hashes)) if len(hashes) else 0, dtype=np.bool_)
-    marks[hashes & np.uint32(max(len(marks), 1) - 1)] = True
-    return marks
+@compiled
+def _table(hashes: np.ndarray) -> np.ndarray:
+    """Hashes (u32) by their lower bits, 0 where there is none: open addressing, a power of two long, empty for no hashes. (A shingle
+    with the hash 0 is never boilerplate.)"""
+    size = 0 if len(hashes) == 0 else 16
+    while size < 8 * len(hashes):
+        size *= 2
+    table = np.zeros(size, dtype=np.uint32)
+    for value in hashes:
+        at = np.int64(value) & (size - 1)
+        while table[at] != 0:
+            at = (at + 1) & (size - 1)
+        table[at] = value
+    return table
 
 
 def _power_of_two(least: int) -> int:
@@ -145,25 +156,6 @@ def _bounds(start: np.ndarray, parts: np.ndarray, row: int, grain: int) -> tuple
     """Where a row's shingles of one grain lie."""
     first = start[row] + (np.int64(parts[row, 0]) + np.int64(parts[row, 1]) if grain else 0)
     return first, first + np.int64(parts[row, 2 * grain]) + np.int64(parts[row, 2 * grain + 1])
-
-
-@compiled
-def _drawn(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: int, share: int) -> np.ndarray:
-    """About one in `share` of the rows with shingles of this grain, by the hash of all of them."""
-    out, count = np.empty(len(parts), dtype=np.int64), 0
-    for row in range(len(parts)):
-        first, last = _bounds(start, parts, row, grain)
-        if first < last:
-            mixed = np.uint64(0)
-            for at in range(first, last):
-                mixed += np.uint64(hashes[at])
-            mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-            mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-            mixed ^= mixed >> np.uint64(32)
-            if mixed % np.uint64(share) == 0:
-                out[count] = row
-                count += 1
-    return out[:count]
 
 
 @compiled
@@ -192,38 +184,41 @@ def _in_cells(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: i
 
 
 @compiled
-def _rows_with(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: int, marks: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """How many rows have each of the `known` hashes."""
-    rows, mask = np.zeros(len(known), dtype=np.int64), np.uint32(len(marks) - 1)
-    if len(known) == 0:
-        return rows
+def _rows_with(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: int, table: np.ndarray) -> np.ndarray:
+    """How many rows have the hash of each place of a table."""
+    rows, mask = np.zeros(len(table), dtype=np.int64), len(table) - 1
     for row in range(len(parts)):
         first, last = _bounds(start, parts, row, grain)
         for at in range(first, last):
-            if marks[hashes[at] & mask]:
-                place = np.searchsorted(known, hashes[at])
-                if place < len(known) and known[place] == hashes[at]:
+            place = np.int64(hashes[at]) & mask
+            while table[place] != 0:
+                if table[place] == hashes[at]:
                     rows[place] += 1
+                    break
+                place = (place + 1) & mask
     return rows
 
 
 @compiled
-def is_common(value: np.uint32, marks: np.ndarray, known: np.ndarray) -> bool | np.bool:
-    """Is a hash among the boilerplate of its grain? `marks` may be empty: then nothing is."""
-    if len(marks) == 0 or not marks[value & np.uint32(len(marks) - 1)]:
+def is_common(value: np.uint32, table: np.ndarray) -> bool:
+    """Is a hash among the boilerplate of its grain? The table may be empty: then nothing is."""
+    mask = len(table) - 1
+    if mask < 0:
         return False
-    at = np.searchsorted(known, value)
-    return at < len(known) and known[at] == value
+    place = np.int64(value) & mask
+    while table[place] != 0:
+        if table[place] == value:
+            return True
+        place = (place + 1) & mask
+    return False
 
 
 @compiled
-def _subtract(
-    hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: int, marks: np.ndarray, known: np.ndarray, rest: np.ndarray
-) -> None:
+def _subtract(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: int, table: np.ndarray, rest: np.ndarray) -> None:
     for row in range(len(parts)):
         first, last = _bounds(start, parts, row, grain)
         for at in range(first, last):
-            if is_common(hashes[at], marks, known):
+            if is_common(hashes[at], table):
                 rest[row, grain] -= np.uint32(1)
 
 
@@ -248,12 +243,12 @@ def _shared(hashes: np.ndarray, a: int, end_a: int, b: int, end_b: int, least: f
 
 
 @compiled
-def _shared_common(hashes: np.ndarray, a: int, end_a: int, b: int, end_b: int, marks: np.ndarray, known: np.ndarray) -> int:
+def _shared_common(hashes: np.ndarray, a: int, end_a: int, b: int, end_b: int, table: np.ndarray) -> int:
     """How many hashes two sorted runs share that are boilerplate."""
     shared = 0
     while a < end_a and b < end_b:
         x, y = hashes[a], hashes[b]
-        if x == y and is_common(x, marks, known):
+        if x == y and is_common(x, table):
             shared += 1
         a += x <= y
         b += y <= x
@@ -266,8 +261,7 @@ def likeness(
     start: np.ndarray,
     parts: np.ndarray,
     left: np.ndarray,
-    marks: tuple[np.ndarray, np.ndarray],
-    known: tuple[np.ndarray, np.ndarray],
+    tables: tuple[np.ndarray, np.ndarray],
     a: int,
     b: int,
     floor: float,
@@ -294,9 +288,9 @@ def likeness(
         found = shared / (sizes_a + sizes_b - shared)
         left_a, left_b = np.int64(left[a, grain]), np.int64(left[b, grain])
         if left_a < sizes_a or left_b < sizes_b:  # the two must be as alike without boilerplate
-            mask, listed = marks[grain], known[grain]
-            shared -= _shared_common(hashes, from_a, cut_a, from_b, cut_b, mask, listed)
-            shared -= _shared_common(hashes, cut_a, to_a, cut_b, to_b, mask, listed)
+            table = tables[grain]
+            shared -= _shared_common(hashes, from_a, cut_a, from_b, cut_b, table)
+            shared -= _shared_common(hashes, cut_a, to_a, cut_b, to_b, table)
             found = min(found, shared / (left_a + left_b - shared))
         if found >= floor and found > best:
             answers = np.int64(parts[a, answer]) + np.int64(parts[b, answer]) - of_answer

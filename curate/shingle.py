@@ -10,6 +10,7 @@ none runs from one into the other, and the same words on different sides are dif
 """
 
 import unicodedata
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -26,6 +27,7 @@ SHINGLING = f"1: {WORDS} words from {LONG} characters on, {CHARACTERS} character
 PARTS = 4  # character shingles of the prompt, of the answer, word shingles of the prompt, of the answer
 SET = pl.Struct({"hashes": pl.List(pl.UInt32()), "parts": pl.Array(pl.UInt32(), PARTS)})
 
+TABLE = 0x3100  # code points below are folded and told apart by table
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 _MIX = np.uint64(0xD6E8FEB86659FD93)  # an odd multiplier that spreads bits well (Degski's 64-bit mixer)
 
@@ -45,7 +47,7 @@ def shingles(prompts: pl.Series, answers: pl.Series | None = None) -> pl.Series:
     sides = (*_bytes(prompts), *_bytes(answers))
     most = 2 * (len(sides[0]) + len(sides[3])) + PARTS * count
     memory, sizes = pa.allocate_buffer(4 * most), np.zeros((count, PARTS), dtype=np.uint32)  # what is not written takes no memory
-    used = _shingle_rows(*sides, FOLDED, np.frombuffer(memory, dtype=np.uint32), sizes)
+    used = _shingle_rows(*sides, FOLDED, CLASSES, np.frombuffer(memory, dtype=np.uint32), sizes)
     hashes = as_lists(memory.slice(0, 4 * used), sizes.sum(axis=1, dtype=np.int64))
     return pl.DataFrame({"hashes": hashes, "parts": pl.Series(sizes)}).to_struct("shingles").cast(SET)
 
@@ -64,18 +66,13 @@ def _fold_table() -> np.ndarray:
     return table
 
 
-TABLE = 0x3100
-FOLDED = _fold_table()
-
-
 def _bytes(texts: pl.Series) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """UTF-8 of all texts, and where each starts and ends in it. Texts that `FOLDED` cannot fold are folded here, which is slow: they follow
     behind the others."""
     texts = texts.fill_null("")
     data, ends = _buffers(texts)
     first, last = ends[:-1], ends[1:]
-    wide = np.flatnonzero(data >= 0x80)
-    hard = _hard(data, last, wide, FOLDED) if len(wide) else wide
+    hard = _hard(data, first, last, FOLDED)
     if len(hard):
         folded = texts.gather(hard).to_frame("text").select(record.fold(pl.col("text")))["text"]
         more, ends = _buffers(folded)
@@ -93,19 +90,19 @@ def _buffers(texts: pl.Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 @compiled
-def _hard(data: np.ndarray, last: np.ndarray, wide: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """The texts (which end at `last`) with a character that cannot be folded by itself; `wide` are the places of bytes other than ASCII."""
-    out, count, row = np.empty(len(wide), dtype=np.int64), 0, 0
-    for at in wide:
-        if data[at] & 0xC0 == 0x80:
-            continue  # not the first byte of a character
-        while last[row] <= at:
-            row += 1
-        point, _ = _decoded(data, at)
-        plain = 0x3400 <= point < 0xA000 or 0xAC00 <= point < 0xD7A4  # ideographs and Hangul fold to themselves
-        if not plain and (point >= TABLE or table[point] == 0) and (count == 0 or out[count - 1] != row):
-            out[count] = row
-            count += 1
+def _hard(data: np.ndarray, first: np.ndarray, last: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """The texts with a character that cannot be folded by itself."""
+    out, count = np.empty(len(first), dtype=np.int64), 0
+    for row in range(len(first)):
+        for at in range(first[row], last[row]):
+            if data[at] < 0xC0:
+                continue  # ASCII, or not the first byte of a character
+            point, _ = _decoded(data, at)
+            plain = 0x3400 <= point < 0xA000 or 0xAC00 <= point < 0xD7A4  # ideographs and Hangul fold to themselves
+            if not plain and (point >= TABLE or table[point] == 0):
+                out[count] = row
+                count += 1
+                break
     return out[:count]
 
 
@@ -166,50 +163,101 @@ def _shingle_rows(
     answer_from: np.ndarray,
     answer_to: np.ndarray,
     table: np.ndarray,
+    classes: np.ndarray,
     values: np.ndarray,
     sizes: np.ndarray,
 ) -> int:
     """Fill `values` and `sizes`; returns how many values there are."""
     longest = 0
     for row in range(len(sizes)):
-        longest = max(longest, prompt_to[row] - prompt_from[row], answer_to[row] - answer_from[row])
-    prompt, answer = np.empty(longest, dtype=np.uint32), np.empty(longest, dtype=np.uint32)
-    used = 0
+        longest = max(longest, prompt_to[row] - prompt_from[row] + answer_to[row] - answer_from[row])
+    points, words, used = np.empty((2, SHORT), dtype=np.uint32), np.empty(longest + 2, dtype=np.uint32), 0
     for row in range(len(sizes)):
-        of_prompt = _code_points(prompts, prompt_from[row], prompt_to[row], prompt, table)
-        of_answer = _code_points(answers, answer_from[row], answer_to[row], answer, table)
+        of_prompt, first = _read(prompts, prompt_from[row], prompt_to[row], 0, table, classes, points[0], words, 0)
+        of_answer, second = _read(answers, answer_from[row], answer_to[row], 1, table, classes, points[1], words, first)
         if of_prompt + of_answer < SHORT:
-            sizes[row, 0] = _character_shingles(prompt, of_prompt, 0, values, used)
+            sizes[row, 0] = _character_shingles(points[0], of_prompt, 0, values, used)
             used += sizes[row, 0]
-            sizes[row, 1] = _character_shingles(answer, of_answer, 1, values, used)
+            sizes[row, 1] = _character_shingles(points[1], of_answer, 1, values, used)
             used += sizes[row, 1]
         if of_prompt + of_answer >= LONG:
-            sizes[row, 2] = _word_shingles(prompt, of_prompt, 0, values, used)
-            used += sizes[row, 2]
-            sizes[row, 3] = _word_shingles(answer, of_answer, 1, values, used)
-            used += sizes[row, 3]
+            for part, start, found in ((2, 0, first), (3, first, second)):
+                if found:
+                    count = _distinct(words, start, found)
+                    values[used : used + count] = words[start : start + count]
+                    sizes[row, part] = count
+                    used += count
     return used
 
 
 @compiled
-def _code_points(data: np.ndarray, start: int, stop: int, points: np.ndarray, table: np.ndarray) -> int:
-    """Decode UTF-8 and fold; returns the number of characters. What `table` does not know was folded before and stays."""
-    count, at, gap = 0, start, False
+def _read(  # noqa: PLR0912, PLR0915 one loop, compiled
+    data: np.ndarray,
+    at: int,
+    stop: int,
+    side: int,
+    table: np.ndarray,
+    classes: np.ndarray,
+    points: np.ndarray,
+    words: np.ndarray,
+    used: int,
+) -> tuple[int, int]:
+    """Decode and fold a text: its first characters into `points`, the hashes of its windows of three words into `words` at `used`.
+
+    Returns how many characters and how many windows there are. What `table` does not know was folded before and stays.
+    """
+    count, found, seen, gap, within = 0, 0, 0, False, False
+    word, first, second = np.uint64(0), np.uint64(0), np.uint64(side + 1)
     while at < stop:
-        point, width = _decoded(data, at)
-        at += width
-        if 0 < point < TABLE and table[point] != 0:
-            point = np.int64(table[point])
-        if point == 32 or 9 <= point <= 13:
+        point = np.int64(data[at])
+        if point < 0x80:
+            at += 1
+        else:
+            point, width = _decoded(data, at)
+            at += width
+        if point < TABLE:
+            if table[point] != 0:
+                point = np.int64(table[point])
+            kind = classes[point] if point < TABLE else np.uint8(1 + _alone(np.uint32(point)))
+        else:
+            kind = np.uint8(1 + _alone(np.uint32(point)))
+        if within and kind != 1:  # a word ends
+            word = (word ^ (word >> np.uint64(32))) * _MIX
+            mixed = (first * _ODD + second) * _ODD + word
+            first, second, within = second, word, False
+            seen += 1
+            words[used + found] = _spread(mixed)
+            found += seen >= WORDS
+        if kind == 0:
             gap = count > 0
             continue
         if gap:
-            points[count] = 32
+            if count < len(points):
+                points[count] = 32
             count += 1
             gap = False
-        points[count] = point
+        if count < len(points):
+            points[count] = point
         count += 1
-    return count
+        if kind == 1:
+            word = (word ^ (word >> np.uint64(29))) * _ODD + np.uint64(point) if within else np.uint64(point)
+            within = True
+        else:
+            word = (np.uint64(point) ^ (np.uint64(point) >> np.uint64(32))) * _MIX
+            mixed = (first * _ODD + second) * _ODD + word
+            first, second = second, word
+            seen += 1
+            words[used + found] = _spread(mixed)
+            found += seen >= WORDS
+    if within:
+        word = (word ^ (word >> np.uint64(32))) * _MIX
+        mixed = (first * _ODD + second) * _ODD + word
+        seen += 1
+        words[used + found] = _spread(mixed)
+        found += seen >= WORDS
+    if seen and not found:
+        found = 1  # of one or two words: the window that ends with the last
+    return count, found
 
 
 @compiled
@@ -248,35 +296,6 @@ def _character_shingles(points: np.ndarray, count: int, side: int, values: np.nd
             mixed = mixed * _ODD + np.uint64(points[start + at])
         values[used + start] = _spread(mixed)
     return _distinct(values, used, count - width + 1)
-
-
-@compiled
-def _word_shingles(points: np.ndarray, count: int, side: int, values: np.ndarray, used: int) -> int:
-    """Write the distinct hashes of windows of three words at `used`; returns how many."""
-    if count == 0:
-        return 0
-    first, second, words, found, at = np.uint64(0), np.uint64(side + 1), 0, 0, 0
-    while at < count:
-        if points[at] == 32:
-            at += 1
-            continue
-        word = np.uint64(points[at])
-        at += 1
-        if not _alone(np.uint32(word)):
-            while at < count and points[at] != 32 and not _alone(points[at]):
-                word = (word ^ (word >> np.uint64(29))) * _ODD + np.uint64(points[at])
-                at += 1
-        word = (word ^ (word >> np.uint64(32))) * _MIX
-        words += 1
-        mixed = (first * _ODD + second) * _ODD + word
-        first, second = second * np.uint64(side + 1), word
-        if words >= WORDS:
-            values[used + found] = _spread(mixed)
-            found += 1
-    if found == 0:
-        values[used] = _spread(first * _ODD + second)
-        found = 1
-    return _distinct(values, used, found)
 
 
 @compiled
@@ -342,3 +361,12 @@ def _sort(part: np.ndarray) -> None:
             part[to] = part[to - 1]
             to -= 1
         part[to] = value
+
+
+def _class_table() -> np.ndarray:
+    alone = cast(Any, _alone).py_func  # as plain Python: the first compiled call is not worth a start
+    return np.array([0 if point == 32 or 9 <= point <= 13 else 1 + alone(point) for point in range(TABLE)], dtype=np.uint8)
+
+
+FOLDED = _fold_table()
+CLASSES = _class_table()  # 0: white space, 1: part of a word, 2: a word of its own

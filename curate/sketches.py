@@ -21,7 +21,7 @@ def tables(sketch: lsh.Sketch, stays: np.ndarray, draw: np.ndarray, boilerplate:
     entries = np.bincount(sketch.row[mine], minlength=len(stays))[stays]
     bands = sketch.keys.shape[1]
     keys = as_lists(owned(sketch.keys[mine]), entries * bands)
-    hashes = [pl.DataFrame({"words": bool(grain), "hash": each}) for grain, each in enumerate(boilerplate.sorted)]
+    hashes = [pl.DataFrame({"words": bool(grain), "hash": each}) for grain, each in enumerate(boilerplate.hashes)]
     none = pl.DataFrame(schema={"words": pl.Boolean, "hash": pl.UInt32})
     name = pl.lit(settings).alias("settings")
     return {
@@ -48,7 +48,7 @@ def read(folder: Path, settings: str) -> tuple[lsh.Sketch, Boilerplate] | None:
     hashes = tuple(forms.filter(pl.col("words") == bool(grain))["hash"].to_numpy() for grain in (0, 1))
     boilerplate = Boilerplate.over((hashes[0], hashes[1])) if forms.height else Boilerplate.none()
     keys = np.frombuffer(lists.values.buffers()[1] or b"", dtype=np.uint32)[lists.values.offset :][: len(row) * bands]
-    return lsh.Sketch(keys.reshape(-1, bands), row), boilerplate
+    return lsh.Sketch(keys.reshape(-1, bands), row, np.zeros((0, 2), dtype=np.uint32)), boilerplate
 
 
 def meeting(known: lsh.Sketch, new: lsh.Sketch) -> np.ndarray:

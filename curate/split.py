@@ -18,7 +18,8 @@ from curate.likeness import likeness
 from curate.pairs import clusters
 from curate.params import params_class
 from curate.pins import FREE, Fixed, Official, fixed
-from curate.record import SPLITS, InputError, StageFailure
+from curate.record import SPLITS, InputError, StageFailure, draws
+from curate.sets import BOILERPLATE, Boilerplate, Sets
 from curate.stage import Plan, Stage, main
 
 
@@ -73,7 +74,8 @@ def plan(narrow: pl.DataFrame, params: Params, context: None) -> Plan:
     """Ties rows to groups, fixes what is fixed, deals the other groups, and checks that no tie crosses."""
     _check_columns(narrow, params)
     places = fixed(narrow, params.pinned, params.official)
-    rules = ties.Rules(params.group_threshold, params.permutations, params.recall, params.coverage, params.common)
+    forms = Boilerplate.of(Sets.of(narrow["shingles"]), BOILERPLATE, draws(narrow["id"]))
+    rules = ties.Rules(params.group_threshold, params.permutations, params.recall, params.coverage, params.common, forms)
     pairs, held = ties.tied(narrow, rules)
     counts = _counts(pairs, places, params)
     untied = ties.untie(narrow, pairs, held, places, rules, params.official.conflicts if params.official else None, params.pin_conflicts)

@@ -43,6 +43,7 @@ T = TypeVar("T")
 for _name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):  # every part of Finery passes here before it loads a library that phones home
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads do not spin: five times faster on a busy machine
+IN_MEMORY = 256 << 20  # bytes of surveys that are held before others go to disk
 INLINE_BATCHES = 1  # input of at most this many batches is done in this process: starting workers costs more
 
 
@@ -169,7 +170,8 @@ class _Run:
         self.tables: dict[str, list[pl.DataFrame]] = {}
         self.reasons: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
-        self.rows_in = self.kept = self.added = 0
+        self.rows_in = self.kept = self.added = self.in_memory = 0
+        self.writing: deque[Future[None]] = deque()
 
     def metrics(self) -> dict[str, Any]:
         context = self.stage.prepare(self.params) if self.stage.prepare else None
@@ -179,7 +181,8 @@ class _Run:
                 narrow, context = self._survey(Path(scratch), context)
                 plan = self.stage.plan(narrow, self.params, context)
                 self._take_tables(plan.counts, plan.tables)
-            self._rows(plan)
+            with ThreadPoolExecutor(1) as self.writes:
+                self._rows(plan)
         self._close()
         return _metrics(self.rows_in, self.kept, self.added, self.reasons, self.counts)
 
@@ -199,12 +202,21 @@ class _Run:
 
     def _surveyed(self, folder: Path, scratch: Path, context: Any) -> pl.DataFrame:
         assert self.stage.survey is not None
-        work = _Spool(self.stage.survey, self.params, context, scratch)
-        files = [path for _, path in self._each(work, "survey", folder)]
-        if not files:  # no rows at all: the plan still sees its columns
+        frames: list[pl.DataFrame] = []
+        if self.stage.threads:
+            for at, (_, narrow) in enumerate(self._each(_Bound(self.stage.survey, self.params, context), "survey", folder)):
+                self.in_memory += int(narrow.estimated_size())
+                path = scratch / f"{folder is self.in_dir}-{at}.arrow"
+                if self.in_memory > IN_MEMORY:
+                    store.write_ipc(narrow, path)
+                frames.append(store.map_ipc(path) if self.in_memory > IN_MEMORY else narrow)
+        else:
+            work = _Spool(self.stage.survey, self.params, context, scratch)
+            frames = [store.map_ipc(path) for _, path in self._each(work, "survey", folder)]
+        if not frames:  # no rows at all: the plan still sees its columns
             nothing = record.empty({"row": pl.UInt32(), "split": pl.String(), **record.SCHEMA})
-            return self.stage.survey(nothing, self.params, context)
-        return pl.concat([store.map_ipc(path) for path in files], rechunk=False)
+            frames = [self.stage.survey(nothing, self.params, context)]
+        return pl.concat(frames, rechunk=False)
 
     def _rows(self, plan: Plan) -> None:
         work: Callable[[pl.DataFrame], Outcome] = _keep_all
@@ -229,6 +241,8 @@ class _Run:
             for gone in (dropped, planned):
                 self.reasons.update(gone["reason"].to_list())
             self._take_tables(outcome.counts, outcome.tables)
+        while self.writing:
+            self.writing.popleft().result()
         splits: Iterable[str] = record.SPLITS
         if plan.split is None:  # a split that came in empty goes out empty
             splits = () if self.stage.source else [part.split for part in store.parts(self.in_dir) if part.split]
@@ -236,12 +250,12 @@ class _Run:
             self._writer(name)
 
     def _by_row(self, drop: pl.DataFrame | None) -> pl.DataFrame | None:
-        """The planned drops, with `row` counted from the first row of `in_dir`."""
+        """The planned drops, with `row` counted from the first row of `in_dir`, sorted by it."""
         if drop is None:
             return None
         if drop.height and int(drop["row"].min()) < self.known:  # type: ignore[arg-type]
             raise StageFailure(f"{self.stage.name}: the plan drops rows of {self.against}. This is a fault in the stage.")
-        return drop.with_columns((pl.col("row").cast(pl.Int64) - self.known).cast(pl.UInt32))
+        return drop.with_columns((pl.col("row").cast(pl.Int64) - self.known).cast(pl.UInt32)).sort("row")
 
     def _each(self, work: Callable[[pl.DataFrame], T], phase: str, folder: Path) -> Iterator[tuple[int, T]]:
         """(rows of the batch, work(batch)) for every batch, in order, over the worker processes."""
@@ -274,6 +288,12 @@ class _Run:
         return self.writers[split]
 
     def _write(self, kept: pl.DataFrame) -> None:
+        """Hand rows to the writing thread, which is at most a few batches behind."""
+        self.writing.append(self.writes.submit(self._write_now, kept))
+        if len(self.writing) > 2 * INLINE_BATCHES:
+            self.writing.popleft().result()
+
+    def _write_now(self, kept: pl.DataFrame) -> None:
         columns = [pl.col(name).cast(kind) for name, kind in self.stage.schema.items()]
         splits = kept["split"].unique(maintain_order=True).to_list() if "split" in kept.columns else [""]
         for split in splits:  # none if all rows were dropped; `_close` sees to a folder without any part
@@ -336,7 +356,11 @@ def _apply(rows: pl.DataFrame, by_row: pl.DataFrame | None, split: pl.Series | N
     """`rows` without those that the plan drops, and these; split column set from the plan."""
     if split is not None:
         rows = rows.with_columns(split.gather(rows["row"]).alias("split"))
-    if by_row is None:
+    if by_row is None or not rows.height:
+        return rows, record.empty(DROPPED)
+    first, last = rows["row"].min(), rows["row"].max()
+    by_row = by_row[by_row["row"].search_sorted(first, "left") : by_row["row"].search_sorted(last, "right")]
+    if not by_row.height:
         return rows, record.empty(DROPPED)
     out = rows.join(by_row, on="row", how="inner", maintain_order="left")
     return rows.join(by_row, on="row", how="anti", maintain_order="left"), record.as_dropped(out)

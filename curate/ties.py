@@ -15,7 +15,7 @@ from curate.matching import matches
 from curate.pairs import clusters, near_pairs
 from curate.pins import FREE, Fixed
 from curate.record import SPLITS, StageFailure
-from curate.sets import BOILERPLATE, Boilerplate, Sets
+from curate.sets import Boilerplate
 
 KINDS = ("same prompt", "group", "near", "ngram")  # in the order in which evidence prefers them
 QUERIES = 1 << 12  # rows whose near-duplicates are listed at once
@@ -31,6 +31,7 @@ class Rules:
     recall: float
     coverage: float | None
     common: int
+    forms: Boilerplate  # of all rows
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def among(narrow: pl.DataFrame, rows: np.ndarray, held: pl.DataFrame, rules: Rul
     """Ties between `rows` (sorted positions), enough to connect what belongs together."""
     part = narrow if len(rows) == narrow.height else narrow[rows]
     at = pl.Series(rows)
-    near = near_pairs(part["shingles"], rules.threshold, rules.permutations, rules.recall, BOILERPLATE)
+    near = near_pairs(part["shingles"], rules.threshold, rules.permutations, rules.recall, rules.forms)
     found = [_pairs(at.gather(near["a"]), at.gather(near["b"]), "near", near["similarity"])]
     asked = part.select(pl.when(pl.col("asked") != 0).then("asked"))["asked"]
     for kind, column in (("same prompt", asked), ("group", part["group"])):
@@ -138,10 +139,11 @@ def _met(narrow: pl.DataFrame, rows: np.ndarray, others: np.ndarray, held: pl.Da
     if not len(rows) or not len(others):
         return _empty()
     found, index = [], narrow["shingles"].gather(others)
-    forms = Boilerplate.of(Sets.of(narrow["shingles"]), BOILERPLATE)
     for start in range(0, len(rows), QUERIES):
         asking = rows[start : start + QUERIES]
-        met = matches(index, narrow["shingles"].gather(asking), rules.threshold, forms).unique("query", keep="first", maintain_order=True)
+        met = matches(index, narrow["shingles"].gather(asking), rules.threshold, rules.forms).unique(
+            "query", keep="first", maintain_order=True
+        )
         found.append(_pairs(pl.Series(asking).gather(met["query"]), pl.Series(others).gather(met["item"]), "near", met["similarity"]))
     keyed = narrow.select(pl.when(pl.col("asked") != 0).then("asked"), "group").with_row_index("at")
     for kind, column in (("same prompt", "asked"), ("group", "group")):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate import pairs
+from curate.sets import Boilerplate, Sets
 from curate.shingle import shingles
 from tests.alike import Reference, variants
 
@@ -28,7 +29,9 @@ def components(count: int, some: list[tuple[int, int]]) -> list[int]:
 def test_near_pairs_connect_what_is_alike(boilerplate: int | None) -> None:
     texts = [*variants(350, 3), *["the very same words again and again"] * 200, "", ""]
     expected = all_near(texts, 0.7, boilerplate)
-    found = pairs.near_pairs(shingles(pl.Series(texts)), 0.7, 128, 0.9999, boilerplate)
+    made = shingles(pl.Series(texts))
+    forms = Boilerplate.of(Sets.of(made), boilerplate, np.arange(len(texts), dtype=np.uint64))
+    found = pairs.near_pairs(made, 0.7, 128, 0.9999, forms)
     got = {(a, b): similarity for a, b, similarity in found.iter_rows()}
     assert set(got) <= set(expected)
     assert all(got[pair] == pytest.approx(expected[pair]) for pair in got)
@@ -41,7 +44,7 @@ def test_near_pairs_of_sides_have_every_row_that_has_one() -> None:
     texts = [*variants(300, 4), *["the very same words again and again"] * 100]
     sides = np.arange(len(texts)) % 3
     expected = {pair for pair in all_near(texts, 0.7) if sides[pair[0]] != sides[pair[1]]}
-    found = pairs.near_pairs(shingles(pl.Series(texts)), 0.7, 128, 0.9999, None, sides)
+    found = pairs.near_pairs(shingles(pl.Series(texts)), 0.7, 128, 0.9999, Boilerplate.none(), sides)
     got = set(found.select("a", "b").rows())
     assert got <= expected
     assert {row for pair in got for row in pair} == {row for pair in expected for row in pair}
@@ -50,7 +53,7 @@ def test_near_pairs_of_sides_have_every_row_that_has_one() -> None:
 
 
 def test_near_pairs_ignores_empty_texts() -> None:
-    assert pairs.near_pairs(shingles(pl.Series(["", "", "", "one text"])), 0.8, 64, 0.99, 1000).height == 0
+    assert pairs.near_pairs(shingles(pl.Series(["", "", "", "one text"])), 0.8, 64, 0.99, Boilerplate.none()).height == 0
 
 
 @settings(max_examples=50, deadline=None)
