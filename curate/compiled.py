@@ -25,7 +25,9 @@ def _sources() -> str:
     return xxhash.xxh3_64_hexdigest(b"".join(text for text in texts if b"compiled" in text))
 
 
-numba.config.CACHE_DIR = str(_HERE / "__pycache__" / f"compiled-{_sources()}")
+numba.config.CACHE_DIR = str(  # type: ignore[attr-defined]
+    _HERE / "__pycache__" / f"compiled-{_sources()}"
+)
 T = TypeVar("T")
 U = TypeVar("U")
 

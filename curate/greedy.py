@@ -48,9 +48,9 @@ def decide(
 ) -> Decided:
     """Take the rows from the first to the last of `rank` and drop each that is a duplicate of one kept before it.
 
-    `sets` and `left` (`Sketch.left`) hold the rows of `buckets.rows`, in their order. `rank` numbers all rows, `known` marks those that stay
-    whatever they resemble, and `draw` is a random u64 of each row, from its id. A row meets the kept rows of its buckets, the last one kept
-    first, until one is found that it duplicates.
+    `sets` and `left` (`Sketch.left`) hold the rows of `buckets.rows`, in their order. `rank` numbers all rows, `known` marks those that
+    stay whatever they resemble, `draw` is a random u64 of each row, from its id. A row meets the kept rows of its buckets, the last one
+    kept first, until one is found that it duplicates.
     """
     rows = buckets.rows
     order = np.argsort(rank[rows], kind="stable")

@@ -44,7 +44,7 @@ def compared(rows: pl.DataFrame, compare: str) -> pl.Series:
 def traits(batch: pl.DataFrame, answers: pl.Series | None = None) -> pl.DataFrame:
     """For each row its id, source, line, label, and the columns that `order` compares. `answers`: where they are at hand already."""
     answer = (record.prompt_and_answer(batch)["answer"] if answers is None else answers).str.strip_chars_end()
-    open_ended = answer.str.contains(CUT_OFF).arg_true()  # few rows: only their words are counted
+    open_ended = answer.str.tail(1).str.contains(CUT_OFF).arg_true()  # few rows: only their words are counted
     words = answer.gather(open_ended).str.count_matches(r"\s+")
     cut_off, synthetic = np.zeros(batch.height, dtype=bool), np.zeros(batch.height, dtype=bool)
     cut_off[open_ended.to_numpy()] = (words >= 10).to_numpy()

@@ -7,6 +7,7 @@ that is hardly anything but boilerplate (less than one part in `REST`) keeps it:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -152,7 +153,7 @@ def _power_of_two(least: int) -> int:
 
 
 @compiled
-def _bounds(start: np.ndarray, parts: np.ndarray, row: int, grain: int) -> tuple[int, int]:
+def _bounds(start: np.ndarray, parts: np.ndarray, row: int, grain: int) -> tuple[Any, Any]:
     """Where a row's shingles of one grain lie."""
     first = start[row] + (np.int64(parts[row, 0]) + np.int64(parts[row, 1]) if grain else 0)
     return first, first + np.int64(parts[row, 2 * grain]) + np.int64(parts[row, 2 * grain + 1])
@@ -223,7 +224,7 @@ def _subtract(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: i
 
 
 @compiled
-def _shared(hashes: np.ndarray, a: int, end_a: int, b: int, end_b: int, least: float) -> int:
+def _shared(hashes: np.ndarray, a: Any, end_a: Any, b: Any, end_b: Any, least: float) -> int:
     """How many hashes the sorted runs from a to end_a and from b to end_b share; -1 as soon as it cannot be `least`.
 
     No branch depends on a comparison of hashes: the processor could not foretell it. (Places, not slices: each slice would count a
@@ -243,7 +244,7 @@ def _shared(hashes: np.ndarray, a: int, end_a: int, b: int, end_b: int, least: f
 
 
 @compiled
-def _shared_common(hashes: np.ndarray, a: int, end_a: int, b: int, end_b: int, table: np.ndarray) -> int:
+def _shared_common(hashes: np.ndarray, a: Any, end_a: Any, b: Any, end_b: Any, table: np.ndarray) -> int:
     """How many hashes two sorted runs share that are boilerplate."""
     shared = 0
     while a < end_a and b < end_b:

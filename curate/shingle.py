@@ -46,9 +46,10 @@ def shingles(prompts: pl.Series, answers: pl.Series | None = None) -> pl.Series:
     answers = pl.repeat("", count, dtype=pl.String, eager=True) if answers is None else answers
     sides = (*_bytes(prompts), *_bytes(answers))
     most = 2 * (len(sides[0]) + len(sides[3])) + PARTS * count
-    memory, sizes = pa.allocate_buffer(4 * most), np.zeros((count, PARTS), dtype=np.uint32)  # what is not written takes no memory
+    memory, sizes = pa.allocate_buffer(4 * most, resizable=True), np.zeros((count, PARTS), dtype=np.uint32)
     used = _shingle_rows(*sides, FOLDED, CLASSES, np.frombuffer(memory, dtype=np.uint32), sizes)
-    hashes = as_lists(memory.slice(0, 4 * used), sizes.sum(axis=1, dtype=np.int64))
+    memory.resize(4 * used, shrink_to_fit=True)
+    hashes = as_lists(memory, sizes.sum(axis=1, dtype=np.int64))
     return pl.DataFrame({"hashes": hashes, "parts": pl.Series(sizes)}).to_struct("shingles").cast(SET)
 
 

@@ -358,8 +358,8 @@ def _apply(rows: pl.DataFrame, by_row: pl.DataFrame | None, split: pl.Series | N
         rows = rows.with_columns(split.gather(rows["row"]).alias("split"))
     if by_row is None or not rows.height:
         return rows, record.empty(DROPPED)
-    first, last = rows["row"].min(), rows["row"].max()
-    by_row = by_row[by_row["row"].search_sorted(first, "left") : by_row["row"].search_sorted(last, "right")]
+    first, last = (int(each) for each in rows.select(pl.col("row").min(), pl.col("row").max().alias("last")).row(0))
+    by_row = by_row[by_row["row"].search_sorted(first, side="left") : by_row["row"].search_sorted(last, side="right")]
     if not by_row.height:
         return rows, record.empty(DROPPED)
     out = rows.join(by_row, on="row", how="inner", maintain_order="left")

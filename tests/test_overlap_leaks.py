@@ -76,7 +76,7 @@ def test_planted_leaks_are_found_where_they_stand(leaks: dict[str, Any]) -> None
     right = dict.fromkeys(WAYS, 0)
     for at, (_, start, end) in enumerate(leaks["plants"]):
         proof = leaks["dropped"].get(at)
-        span = proof["span"] if proof else {"field": "", "turn": 0, "start": 0, "end": 0}
+        span: dict[str, Any] = proof["span"] if proof else {"field": "", "turn": 0, "start": 0, "end": 0}
         common = min(end, span["end"]) - max(start, span["start"])
         inside = start <= span["start"] and span["end"] <= end
         right[WAYS[at % 5]] += (
