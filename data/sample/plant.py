@@ -8,8 +8,8 @@ one raw row and where the pipeline has to find it:
 
 `reason` is null where any of the stage's will do. `stage` is null for rows that must stay (conflicts, repairs, personal data: those
 carry `values` that must be gone, or `wanted`, the text after repair). `of` names the hand-written row that a duplicate was made from,
-`jaccard` how alike the two are: the exact similarity of the character 5-grams, worked out here with plain sets so that it owes nothing to
-the code under test.
+`jaccard` how alike the two are: the exact similarity of their shingles (docs/near-duplicates.md), worked out here with plain sets so that
+it owes nothing to the code under test.
 """
 
 import csv
@@ -81,14 +81,27 @@ def _shorts() -> Iterator[tuple[str, int, Row]]:
     yield from _csv("intents.csv")
 
 
-def _jaccard(one: str, other: str) -> float:
-    """Exact Jaccard similarity of the character 5-grams of two texts, case and white space folded."""
-
-    def grams(text: str) -> set[str]:
-        folded = " ".join(text.lower().split())
-        return {folded[at : at + 5] for at in range(max(len(folded) - 4, 1))}
-
-    return len(grams(one) & grams(other)) / len(grams(one) | grams(other))
+def _alike(one: tuple[str, str], other: tuple[str, str]) -> float:
+    """How alike two rows of (prompt, answer) are: shingles of five characters below 512, of three words from 256 on, each side its own; the
+    larger similarity, or that of the answers alone if it is smaller."""
+    found = []
+    for wide in (False, True):
+        sets = []
+        for row in (one, other):
+            folded = [" ".join(text.lower().split()) for text in row]
+            parts = [re.findall(r"\w+|[^\w\s]", text) if wide else list(text) for text in folded]
+            size, count = (3 if wide else 5), sum(map(len, folded))
+            grams = [
+                {(side, *some[at : at + size]) for at in range(max(len(some) - size + 1, 1))} if some else set[tuple[object, ...]]()
+                for side, some in enumerate(parts)
+            ]
+            sets.append(grams if (count >= 256 if wide else count < 512) else None)
+        a, b = sets
+        if a and b:
+            answers = len(a[1] & b[1]) / max(len(a[1] | b[1]), 1)
+            whole = len((a[0] | a[1]) & (b[0] | b[1])) / len(a[0] | a[1] | b[0] | b[1])
+            found.append((whole, min(whole, answers)))
+    return max(found, default=(0.0, 0.0))[1]
 
 
 def _mark(name: str, line: int, defect: str, variant: str, stage: str | None, reason: str | None, more: Row | None = None) -> Row:
@@ -158,7 +171,7 @@ def _near(rng: random.Random, tickets: list[tuple[str, int, Row]], used: Iterato
             source, line, row = tickets[next(used)]
             question, answer = change(rng, row["question"]), row["answer"] if variant == "greeting" else change(rng, row["answer"])
             rows.append(_answered(row, question, answer))
-            alike = _jaccard(f"{row['question']}\n{row['answer']}", f"{question}\n{answer}")
+            alike = _alike((row["question"], row["answer"]), (question, answer))
             of = {"of": f"{source}:{line}", "jaccard": round(alike, 6)}
             truth.append(_mark("reworked.jsonl", len(rows), "near_duplicate", variant, "dedup_near", "near_duplicate", of))
     _write("reworked.jsonl", rows)
@@ -172,7 +185,7 @@ def _near_short(rng: random.Random, shorts: list[tuple[str, int, Row]]) -> Truth
     for at, (source, line, row) in enumerate(rng.sample([each for each in shorts if len(each[2]["text"]) > 60], 16)):
         text = row["text"] + " please" if at % 2 else _typo(rng, row["text"])
         rows.append({"text": text, "intent": row["intent"]})
-        alike = _jaccard(f"{row['text']}\n{row['intent']}", f"{text}\n{row['intent']}")
+        alike = _alike((row["text"], row["intent"]), (text, row["intent"]))
         of = {"of": f"{source}:{line}", "jaccard": round(alike, 6)}
         truth.append(_mark("reworked-short.jsonl", len(rows), "near_duplicate", "short", "dedup_near", "near_duplicate", of))
     _write("reworked-short.jsonl", rows)
