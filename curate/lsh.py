@@ -54,7 +54,7 @@ def signatures(hashes: np.ndarray, sizes: np.ndarray, permutations: int) -> np.n
     `hashes` are those of all sets, one after the other; `sizes` says how many each has.
 
     >>> signatures(np.array([5, 6, 5], dtype=np.uint32), np.array([2, 1, 0]), 2).tolist()
-    [[2660268331, 503900995], [2660268331, 503900995], [4294967295, 4294967295]]
+    [[120030363, 2428781171], [120030363, 2428781171], [4294967295, 4294967295]]
     """
     a, b = _permutations(permutations)
     out, ends = np.full((len(sizes), permutations), EMPTY, dtype=np.uint32), starts(sizes)

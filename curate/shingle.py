@@ -136,7 +136,7 @@ def spelled(prompt: str, answer: str = "") -> tuple[set[str], set[str]]:
     """The shingles of one row in letters, by characters and by words: for people and tests, `shingles` is for columns.
 
     >>> sorted(spelled("Pay 12+35.")[0])
-    ['prompt: "12+35"', 'prompt: "2+35."', 'prompt: " 12+3"', 'prompt: "ay 12"', 'prompt: "pay 1"', 'prompt: "y 12+"']
+    ['prompt: " 12+3"', 'prompt: "12+35"', 'prompt: "2+35."', 'prompt: "ay 12"', 'prompt: "pay 1"', 'prompt: "y 12+"']
     """
     folded = pl.DataFrame({"text": [prompt, answer]}).select(record.fold(pl.col("text")))["text"].to_list()
     sides = tuple(zip(("prompt", "answer"), folded, strict=True))
