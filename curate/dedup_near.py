@@ -6,7 +6,8 @@ resembles c, c stays unless it resembles a itself. Two rows whose answers are no
 same question, answered in two ways. MinHash bands propose the pairs (`curate/lsh.py`): each pair at the threshold with chance `recall`.
 
 In memory are, for each row, four bytes a band and the preference columns; shingles stay in the mapped survey, but for the rows that share a
-bucket. No bucket holds more than `boilerplate` rows of text (ten times as many for short texts), unless they are copies of one another.
+bucket. No bucket holds more than `boilerplate` rows of text (ten times as many for short texts), but of rows that are hardly
+anything else.
 """
 
 import sys
@@ -103,7 +104,7 @@ def plan(narrow: pl.DataFrame, params: Params, context: Context) -> Plan:
 
 def recall(folder: Path, new: pl.DataFrame, params: Params, context: Context) -> tuple[pl.DataFrame, Context] | None:
     """The rows of an earlier output that share a bucket with a new row, found by their stored sketches; None if there are none to use."""
-    stored = sketches.read(folder, _settings(params, context.shape))
+    stored = sketches.read(folder, _settings(params, context.shape), context.shape[0])
     if stored is None:
         say(f"{STAGE.name}: {folder} has no sketches for these settings, so its rows are looked at again.")
         return None

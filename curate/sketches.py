@@ -30,7 +30,7 @@ def tables(sketch: lsh.Sketch, stays: np.ndarray, draw: np.ndarray, boilerplate:
     }
 
 
-def read(folder: Path, settings: str) -> tuple[lsh.Sketch, Boilerplate] | None:
+def read(folder: Path, settings: str, bands: int) -> tuple[lsh.Sketch, Boilerplate] | None:
     """What a folder has stored; None if it has nothing, or made it with other settings. Raises InputError if it is of other rows."""
     paths = folder / "sketches.parquet", folder / "boilerplate.parquet"
     if not all(path.is_file() for path in paths):
@@ -43,7 +43,6 @@ def read(folder: Path, settings: str) -> tuple[lsh.Sketch, Boilerplate] | None:
         return None
     lists = stored["keys"].rechunk().to_arrow()
     sizes = stored["keys"].list.len().to_numpy().astype(np.int64)
-    bands = int(settings.split(" ")[1].split("x", maxsplit=1)[0])
     row = np.repeat(np.arange(rows), sizes // bands)
     hashes = tuple(forms.filter(pl.col("words") == bool(grain))["hash"].to_numpy() for grain in (0, 1))
     boilerplate = Boilerplate.over((hashes[0], hashes[1])) if forms.height else Boilerplate.none()

@@ -204,7 +204,8 @@ class _Run:
         assert self.stage.survey is not None
         frames: list[pl.DataFrame] = []
         if self.stage.threads:
-            for at, (_, narrow) in enumerate(self._each(_Bound(self.stage.survey, self.params, context), "survey", folder)):
+            for at, (height, narrow) in enumerate(self._each(_Bound(self.stage.survey, self.params, context), "survey", folder)):
+                _check_height(narrow, height)
                 self.in_memory += int(narrow.estimated_size())
                 path = scratch / f"{folder is self.in_dir}-{at}.arrow"
                 if self.in_memory > IN_MEMORY:
@@ -340,12 +341,16 @@ class _Spool:
 
     def __call__(self, batch: pl.DataFrame) -> Path:
         narrow = self.survey(batch, self.params, self.context)
-        if narrow.height != batch.height:
-            raise StageFailure(f"a survey gave {narrow.height} rows for {batch.height}. This is a fault in the stage.")
+        _check_height(narrow, batch.height)
         handle, name = tempfile.mkstemp(dir=self.scratch, suffix=".arrow")
         os.close(handle)
         store.write_ipc(narrow, Path(name))
         return Path(name)
+
+
+def _check_height(narrow: pl.DataFrame, height: int) -> None:
+    if narrow.height != height:
+        raise StageFailure(f"a survey gave {narrow.height} rows for {height}. This is a fault in the stage.")
 
 
 def _keep_all(batch: pl.DataFrame) -> Outcome:
@@ -377,33 +382,29 @@ def _read_ahead(incoming: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
 
 def _in_threads(work: Callable[[pl.DataFrame], T], incoming: Iterable[pl.DataFrame], threads: int) -> Iterator[tuple[int, T]]:
     """Results in the order of the batches from threads, with at most two batches a thread under way."""
-    waiting: deque[tuple[int, Future[T]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for batch in incoming:
-            waiting.append((batch.height, pool.submit(work, batch)))
-            if len(waiting) >= 2 * threads:
-                height, future = waiting.popleft()
-                yield height, future.result()
-        while waiting:
+        yield from _results(lambda batch: pool.submit(work, batch), incoming, 2 * threads)
+
+
+def _results(submit: Callable[[pl.DataFrame], Future[T]], incoming: Iterable[pl.DataFrame], most: int) -> Iterator[tuple[int, T]]:
+    waiting: deque[tuple[int, Future[T]]] = deque()
+    for batch in incoming:
+        waiting.append((batch.height, submit(batch)))
+        if len(waiting) >= most:
             height, future = waiting.popleft()
             yield height, future.result()
+    while waiting:
+        height, future = waiting.popleft()
+        yield height, future.result()
 
 
 def _in_order(work: Callable[[pl.DataFrame], T], incoming: Iterable[pl.DataFrame], workers: int) -> Iterator[tuple[int, T]]:
     """Results in the order of the batches from worker processes, with at most two batches per worker under way."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers are the parallelism
     os.environ.setdefault("POLARS_MAX_THREADS", "2")  # with one, a frame that waits to be freed can block the one that is sent
-    waiting: deque[tuple[int, Future[T]]] = deque()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(work, os.getpid())) as pool:
         try:
-            for batch in incoming:
-                waiting.append((batch.height, pool.submit(_work, batch)))
-                if len(waiting) >= 2 * workers:
-                    height, future = waiting.popleft()
-                    yield height, future.result()
-            while waiting:
-                height, future = waiting.popleft()
-                yield height, future.result()
+            yield from _results(lambda batch: pool.submit(_work, batch), incoming, 2 * workers)
         except BrokenProcessPool:
             raise StageFailure(
                 "a worker process was killed, most likely for want of memory. Try --workers 1, or free some memory."
