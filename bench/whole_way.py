@@ -1,4 +1,4 @@
-"""`python -m bench.whole_way`: from the raw file to rows without near-duplicates, Finery against Data-Juicer, as a table for docs/benchmarks.md.
+"""`python -m bench.whole_way`: from the raw file to rows without near-duplicates, Finery against Data-Juicer; for docs/benchmarks.md.
 
 Finery runs as a user runs it: five commands one after the other, start-ups included, from t0_55k as it was published to what
 `dedup_near` keeps. Once with the repairs, filters and entities that Data-Juicer's recipe has too, once with everything in params.yaml.

@@ -143,7 +143,9 @@ def _scores(owner: np.ndarray, feature: np.ndarray, counts: np.ndarray, samples:
     used, place = np.unique(feature, return_inverse=True)
     matrix = np.zeros((samples, len(used)), np.float32)
     matrix[owner, place] = np.log1p(counts.astype(np.float32))
-    return matrix @ _model().nb_ptc[used].astype(np.float32) + np.where(matrix.any(axis=1)[:, None], _model().nb_pc, np.float32(0))
+    scores: np.ndarray = matrix @ _model().nb_ptc[used].astype(np.float32)
+    scores[np.unique(owner)] += _model().nb_pc
+    return scores
 
 
 def _encoded(sample: str) -> bytes:
