@@ -178,9 +178,9 @@ def version() -> str:
     return f"{number} ({done.stdout.strip()})" if done and not done.returncode else number
 
 
-def write_section(page: Path, name: str, text: str) -> None:
-    """Replace what stands between the markers of `name` on the page. Raises SystemExit if they are not there."""
-    start, end = f"<!-- near_dup {name} -->", f"<!-- end near_dup {name} -->"
+def write_section(page: Path, name: str, text: str, kind: str = "near_dup") -> None:
+    """Replace what stands between the markers of `kind` and `name` on the page. Raises SystemExit if they are not there."""
+    start, end = f"<!-- {kind} {name} -->", f"<!-- end {kind} {name} -->"
     before, found, rest = page.read_text(encoding="utf-8").partition(start)
     _, closed, after = rest.partition(end)
     if not found or not closed:

@@ -75,9 +75,10 @@ class Params:
 
 def prepare(params: Params) -> None:
     """Checks that the model knows the languages asked for. Raises ParamsError naming the one that it does not."""
-    if params.languages is not None:
+    unsure = [name for name in params.languages or () if name != "en"]  # which needs no look at the model, and that saves loading it here
+    if unsure:
         known = language.known_languages()
-        for name in params.languages:
+        for name in unsure:
             if name not in known:
                 raise record.ParamsError(f"clean.languages: unknown language '{name}'. Known here (ISO 639): {', '.join(known)}.")
 
@@ -101,32 +102,34 @@ def repair(batch: pl.DataFrame, params: Params) -> tuple[pl.DataFrame, dict[str,
     again until they do not.
     """
     flat = record.texts(batch)
-    first = flat["content"]
+    row, content = flat["at"], flat["content"]
     chosen = [each for each in repairs.REPAIRS if each.name in params.repairs]
     rows_changed: dict[str, set[int]] = {each.name: set() for each in chosen}
-    settled = pl.repeat(False, flat.height, eager=True)
+    active = pl.int_range(flat.height, dtype=pl.UInt32, eager=True)
     for _ in range(MAX_ROUNDS):
-        before = flat["content"]
+        before, odd = content, None
         for each in chosen:
-            skip = settled | _rows_on_markup(flat, each.needed) if each.name == "html" else settled
-            content = flat["content"]
-            mended = repairs.apply(content, each, skip)
-            if mended is not content:
-                rows_changed[each.name] |= set(flat.filter(mended.ne_missing(content))["at"])
-                flat = flat.with_columns(mended.alias("content"))
-        settled = before.eq_missing(flat["content"])
-        if settled.all():
+            among = active
+            if each.name == "html":
+                among = _no_markup_rows(row, content, active, each.needed)
+            elif each.odd:
+                odd = among = repairs.where(content, active, repairs.ODD) if odd is None else odd
+            content, changed = repairs.apply(content, each, among)
+            rows_changed[each.name].update(row.gather(changed))
+        active = active.filter(before.gather(active).ne_missing(content.gather(active)))
+        if not len(active):
             break
     counts = {f"repaired_{name}": len(at) for name, at in rows_changed.items()}
-    return (batch if first.equals(flat["content"], null_equal=True) else record.with_texts(batch, flat)), counts
+    untouched = not any(rows_changed.values())
+    return (batch if untouched else record.with_texts(batch, flat.with_columns(content.alias("content")))), counts
 
 
-def _rows_on_markup(flat: pl.DataFrame, needed: str) -> pl.Series:
-    """Per message: does its row, in any message, speak of markup or hold a page? Then tags are content. Looks only where tags are."""
-    tagged = flat.filter(pl.col("content").str.contains(needed).fill_null(False))["at"].unique()
-    suspects = flat.filter(pl.col("at").is_in(tagged.implode()))
-    speaking = suspects.filter(pl.col("content").str.contains(repairs.ABOUT_MARKUP).fill_null(False))["at"].unique()
-    return flat["at"].is_in(speaking.implode())
+def _no_markup_rows(row: pl.Series, content: pl.Series, active: pl.Series, needed: pl.Expr) -> pl.Series:
+    """The messages of `active` with tags whose row, in no message, speaks of markup or holds a page: there tags are content."""
+    tagged = repairs.where(content, active, needed)
+    suspects = row.is_in(row.gather(tagged).unique().implode()).arg_true()
+    speaking = repairs.where(content, suspects, repairs.TEXT.str.contains(repairs.ABOUT_MARKUP))
+    return tagged.filter(~row.gather(tagged).is_in(row.gather(speaking).unique().implode()))
 
 
 def _filters(params: Params) -> tuple[tuple[str, Callable[[pl.DataFrame], list[rules.Hit]]], ...]:

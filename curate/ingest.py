@@ -133,7 +133,8 @@ def _dropped(name: str, line: int, problem: Malformed) -> dict[str, Any]:
     return {"id": place, "source": name, "line": line, "reason": problem.reason, "detail": problem.detail, "evidence": "{}"}
 
 
-STAGE = Stage("ingest", Params, source=source, rows=rows)
+# Starting workers, and sending rows there and back, costs more than the work on so little (docs/decisions.md).
+STAGE = Stage("ingest", Params, source=source, rows=rows, inline=16)
 
 if __name__ == "__main__":
     main(STAGE)

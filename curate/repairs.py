@@ -20,19 +20,31 @@ RepairName = Literal["line_ends", "html", "encoding", "control", "invisible", "n
 
 @dataclass(frozen=True)
 class Repair:
-    """One repair. `needed` is a regular expression of polars; only texts that match it reach `mend`."""
+    """One repair. Only texts for which `needed` holds (an expression of polars over TEXT) reach `mend`."""
 
     name: RepairName
-    needed: str
+    needed: pl.Expr
     mend: Callable[[str], str]
+    odd: bool = False  # `needed` holds only for texts with a character of ODD, which is cheaper to look for
 
 
-def apply(content: pl.Series, repair: Repair, skip: pl.Series) -> pl.Series:
-    """`content` with `repair` done where it is needed and `skip` is not true. Null stays null."""
-    at = (content.str.contains(repair.needed).fill_null(False) & ~skip).arg_true()
-    if not len(at):
-        return content
-    return content.clone().scatter(at, [repair.mend(text) for text in content.gather(at)])
+TEXT = pl.col("content")
+ODD = TEXT.str.contains(r"[^\t\n -~]")
+
+
+def where(content: pl.Series, among: pl.Series, holds: pl.Expr) -> pl.Series:
+    """The positions `among` at which the expression holds; a null is no match."""
+    return among.filter(content.gather(among).to_frame("content").select(holds.fill_null(False)).to_series())
+
+
+def apply(content: pl.Series, repair: Repair, among: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """`content` with `repair` done at those positions `among` where it is needed, and the positions where that changed a text."""
+    at = where(content, among, repair.needed)
+    before = content.gather(at).to_list()
+    mended = [repair.mend(text) for text in before]
+    changed = [place for place, (old, new) in enumerate(zip(before, mended, strict=True)) if old != new]
+    at = at.gather(changed)
+    return (content.clone().scatter(at, [mended[place] for place in changed]) if changed else content), at
 
 
 # --- code is left alone
@@ -64,7 +76,19 @@ _FTFY = ftfy.TextFixerConfig(
 
 def _mend_encoding(text: str) -> str:
     """UTF-8 that was once read as Latin-1 or the like. ftfy's own test of badness decides, line by line."""
-    return "\n".join(ftfy.fix_encoding(line, _FTFY) if ftfy.badness.is_bad(line) else line for line in text.split("\n"))
+    return "\n".join(ftfy.fix_encoding(line, _FTFY) if is_bad(line) else line for line in text.split("\n"))
+
+
+# Runs of characters beyond ASCII, near ones together. What ftfy's test looks for holds such a character and is at most 6 long.
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f](?:[\x00-\x7f]{0,12}[^\x00-\x7f])*")
+_REACH = 6
+
+
+def is_bad(line: str) -> bool:
+    """ftfy.badness.is_bad, which looks at every character, asked only around those beyond ASCII."""
+    return not line.isascii() and any(
+        ftfy.badness.BADNESS_RE.search(line, max(run.start() - _REACH, 0), run.end() + _REACH) for run in _BEYOND_ASCII.finditer(line)
+    )
 
 
 # --- control characters
@@ -177,20 +201,40 @@ def _entity_as_text(entity: str) -> str:
 
 
 def _mend_trailing_space(text: str) -> str:
-    return outside_code(text, lambda prose: re.sub(r"[ \t]+(?=\n)", "", prose)).rstrip(" \t\n")
+    return (outside_code(text, _stripped_lines) if " \n" in text or "\t\n" in text else text).rstrip(" \t\n")
+
+
+def _stripped_lines(prose: str) -> str:
+    *lines, last = prose.split("\n")
+    return "\n".join([*(line.rstrip(" \t") for line in lines), last])
 
 
 REPAIRS = (
-    Repair("line_ends", r"\r", _mend_line_ends),
-    Repair("html", r"(?i)</?[a-z][a-z1-6]*(\s[^<>]*)?/?>|<!--|&(#\d{2,6}|#x[0-9a-f]{2,5}|[a-z][a-z0-9]{1,30});", _mend_html),
+    Repair("line_ends", TEXT.str.contains("\r", literal=True), _mend_line_ends),
+    Repair(
+        "html",
+        TEXT.str.contains(r"(?i)</?[a-z][a-z1-6]*(\s[^<>]*)?/?>|<!--|&(#\d{2,6}|#x[0-9a-f]{2,5}|[a-z][a-z0-9]{1,30});"),
+        _mend_html,
+    ),
     # what UTF-8 looks like in a wrong code page: two characters beyond ASCII in a row, or a lone lead byte before a space
-    Repair("encoding", r"[^\x00-\x7f]{2}|[ÂÃâ] |[\x{80}-\x{9f}]", _mend_encoding),
-    Repair("control", r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{fffe}\x{ffff}\x{fdd0}-\x{fdef}]", _mend_control),
+    Repair("encoding", TEXT.str.contains(r"[^\x00-\x7f]{2}|[ÂÃâ] |[\x{80}-\x{9f}]"), _mend_encoding, odd=True),
+    Repair(
+        "control", TEXT.str.contains(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{fffe}\x{ffff}\x{fdd0}-\x{fdef}]"), _mend_control, odd=True
+    ),
     Repair(
         "invisible",
-        r"[\x{ad}\x{61c}\x{180e}\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2060}\x{2066}-\x{206f}\x{feff}\x{fff9}-\x{fffb}\x{e0000}-\x{e007f}]",
+        TEXT.str.contains(
+            r"[\x{ad}\x{61c}\x{180e}\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2060}\x{2066}-\x{206f}\x{feff}\x{fff9}-\x{fffb}\x{e0000}-\x{e007f}]"
+        ),
         _mend_invisible,
+        odd=True,
     ),
-    Repair("nfc", r"[^\x00-\x{2ff}]", lambda text: unicodedata.normalize("NFC", text)),
-    Repair("trailing_space", r"[ \t]\n|[ \t\n]\z", _mend_trailing_space),
+    Repair("nfc", TEXT.str.contains(r"[^\x00-\x{2ff}]"), lambda text: unicodedata.normalize("NFC", text), odd=True),
+    Repair(
+        "trailing_space",
+        pl.any_horizontal(
+            *(TEXT.str.contains(each, literal=True) for each in (" \n", "\t\n")), *(TEXT.str.ends_with(each) for each in " \t\n")
+        ),
+        _mend_trailing_space,
+    ),
 )

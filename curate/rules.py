@@ -153,8 +153,8 @@ def _length(rows: pl.DataFrame, rule: str, answer: int | None, whole: int | None
 
 def no_preference(rows: pl.DataFrame) -> list[Hit]:
     """Preference rows whose two answers are the same after folding."""
-    same = record.fold(pl.col("answer")) == record.fold(pl.col("rejected"))
-    found = rows.filter((pl.col("kind") == "preference") & same)
+    pairs = rows.filter(pl.col("kind") == "preference")
+    found = pairs.filter(record.fold(pl.col("answer")) == record.fold(pl.col("rejected")))
     return [Hit(at, "The chosen and the rejected answer are the same.", {"rule": "no_preference"}) for at in found["at"]]
 
 
@@ -307,15 +307,16 @@ def wrong_language(rows: pl.DataFrame, allowed: tuple[str, ...], min_letters: in
     plain = {side: pl.lit(False) if "en" not in allowed else language.plainly_english(pl.col(side)) for side in ("prompt", "answer")}
     known = (pl.any_horizontal if mixed == "keep" else pl.all_horizontal)(plain.values())
     suspects = rows.filter((pl.col("answer").str.len_bytes() + pl.col("prompt").str.len_bytes() >= min_letters) & ~known)
+    found = []
+    for side in ("answer", "prompt"):
+        sure, texts = suspects.select("at", plain[side].alias("sure"))["sure"].to_list(), suspects[side].to_list()
+        verdicts = iter(
+            language.judged([text for text, done in zip(texts, sure, strict=True) if not done], allowed, min_letters, max_probability)
+        )
+        found.append([("en", 1.0) if done else next(verdicts) for done in sure])
     hits = []
-    for at, *sides in suspects.select(
-        "at", "answer", "prompt", *(plain[side].alias(f"plain_{side}") for side in ("answer", "prompt"))
-    ).iter_rows():
-        judged = []
-        for side, text, sure in zip(("answer", "prompt"), sides[:2], sides[2:], strict=True):
-            found = ("en", 1.0) if sure else language.likeliest(text, allowed, min_letters)
-            if found is not None:
-                judged.append((side, *found))
+    for at, *verdict in zip(suspects["at"], *found, strict=True):
+        judged = [(side, *said) for side, said in zip(("answer", "prompt"), verdict, strict=True) if said is not None]
         foreign = [each for each in judged if each[2] <= max_probability]
         if foreign and (mixed == "drop" or len(foreign) == len(judged)):
             side, name, probability = foreign[0]

@@ -127,7 +127,8 @@ class _Cells:
 
     def find(self, names: tuple[str, ...]) -> str | None:
         """The column of the first of `names` that holds a value."""
-        for column in self.layout.of(names):
+        columns = self.layout.known.get(names)
+        for column in self.layout.of(names) if columns is None else columns:
             if self.row[column] is not None and column not in self.taken:
                 return column
         return None

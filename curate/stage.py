@@ -45,7 +45,7 @@ for _name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):  # every part of Fine
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads do not spin: five times faster on a busy machine
 IN_MEMORY = 1 << 30  # bytes of surveys that are held before others go to disk
 HELD = 128 << 20  # bytes of columns: smaller input is read once, and held between survey and rows
-INLINE_BATCHES = 1  # input of at most this many batches is done in this process: starting workers costs more
+INLINE_BATCHES = 1  # input of at most this many batches (or `Stage.inline`) is done in this process: starting workers costs more
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ class Stage:
     recall: Callable[[Path, pl.DataFrame, Any, Any], tuple[pl.DataFrame, Any] | None] | None = None  # see `_Run._survey`
     threads: bool = False  # survey runs in threads of this process: for functions that spend their time in compiled code
     source: Callable[[Path, Any], Iterator[pl.DataFrame]] | None = None  # ingest: batches of raw rows instead of parts
+    inline: int = INLINE_BATCHES  # more where a batch is little work beside the cost of sending it
     schema: Mapping[str, pl.DataType] = field(default_factory=lambda: record.SCHEMA)
     finish: Callable[[Path, Any, Mapping[str, Any]], None] | None = None  # more files into the output folder (format's card)
 
@@ -277,10 +278,11 @@ class _Run:
         total = None if source else sum(part.rows for part in store.parts(folder))
         incoming = source(folder, self.params) if source else self._read(folder)
         if total is None:  # how much there is shows in the first batches
-            head = list(itertools.islice(incoming, INLINE_BATCHES + 1))
-            incoming, few = itertools.chain(head, incoming), len(head) <= INLINE_BATCHES
+            head = list(itertools.islice(incoming, self.stage.inline + 1))
+            incoming, few = itertools.chain(head, incoming), len(head) <= self.stage.inline
+            del head  # else these batches would stay in memory to the end
         else:
-            few = total <= INLINE_BATCHES * store.GROUP_ROWS
+            few = total <= self.stage.inline * store.GROUP_ROWS
         progress = Progress(f"{self.stage.name} ({phase})", total)
         results: Iterator[tuple[int, T]]
         if few or self.workers == 1:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bench import data, environments, near_dup, truth
+from bench import data, environments, near_dup, truth, whole_way
 from bench.environments import Environment, Peer, find_python, prepare, why
 from bench.measure import Measured, measure
 from bench.peers.setting import WORDS, shingles
@@ -213,3 +213,29 @@ def test_mistakes_on_the_command_line_are_told(wrong: list[str], capsys: pytest.
         near_dup.main(wrong)
     assert stopped.value.code == 2
     assert "expected" in capsys.readouterr().err
+
+
+def test_the_whole_way_runs_all_stages_with_settings_that_exist_and_counts_what_the_last_one_keeps(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    twice = ["Where does the amber cable of the hub go, and who pays for it?", "What is a kettle for, other than to boil water in it?"] * 2
+    answers = ["It goes to the desk, and we pay for it.", "For tea. Write to jo@example.org."] * 2
+    pl.DataFrame({"prompt": twice, "completion": answers}).write_parquet(raw / "rows.parquet")
+    run, seconds, kept = whole_way.finery(raw, tmp_path, whole_way.COMPARABLE, 60)
+    assert run.error == "" and kept == 2
+    assert len(seconds) == len(whole_way.STAGES) and run.seconds == pytest.approx(sum(seconds))
+    assert "jo@example.org" not in str(pl.read_parquet(tmp_path / "dedup_near" / "kept" / "*.parquet").to_dicts())
+    run, seconds, kept = whole_way.finery(tmp_path / "nothing", tmp_path / "out", (), 60)
+    assert "no such folder" in run.error and (len(seconds), kept) == (1, 0)
+
+
+def test_the_table_of_the_whole_way_sets_the_peer_s_time_against_each_and_tells_what_failed() -> None:
+    peer, same, everything = (whole_way.Course(way) for way in whole_way.WAYS)
+    peer.runs = [Measured(40.0, 10**9, ""), Measured(60.0, 10**9, ""), Measured(50.0, 10**9, "")]
+    same.runs, same.stages = [Measured(5.0, 10**8, ""), Measured(10.0, 10**8, ""), Measured(5.0, 10**8, "")], [[1.0] * 5] * 3
+    everything.failure = "failed: no memory"
+    text = whole_way.table([peer, same, everything], 1000)
+    assert "| Finery, the same recipe | 5.0 (5.0 to 10.0) | 200 | 8.0 | 100 | 0 |" in text
+    assert f"- {everything.way.title}: failed: no memory" in text
+    peer.failure = "did not install"
+    assert "| Finery, the same recipe | 5.0 (5.0 to 10.0) | 200 | – |" in whole_way.table([peer, same], 1000)

@@ -1,16 +1,18 @@
 """curate/clean.py: repairs that leave code and maths alone, filters that drop what teaches nothing and little else."""
 
 import csv
+import random
 from pathlib import Path
 from typing import Any
 
+import ftfy.badness
 import orjson
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate import clean, record, repairs
+from curate import clean, language, record, repairs
 from curate.record import ParamsError
 from tests.helpers import ROOT, SHARED, chat, document, dropped, frame, preference, row, run_stage, section, write_input
 
@@ -408,3 +410,25 @@ def test_shipped_articles_pass() -> None:
 
 def test_every_repair_is_a_param() -> None:
     assert tuple(each.name for each in repairs.REPAIRS) == PARAMS.repairs
+
+
+def test_chances_of_many_texts_at_once_are_those_of_the_model_one_by_one() -> None:
+    texts = [
+        "Bitte starten Sie den Router neu und warten Sie zehn Minuten.",
+        "THE KETTLE IS ON THE DESK",
+        "",
+        "日本語の文章です",
+        "x",
+        "a " * 140,
+    ]
+    for allowed in (["en"], ["de", "ja"], ["sr"]):
+        exact = [language._ranked(text, allowed)[1] for text in texts]
+        assert language.chances(texts, allowed) == pytest.approx(exact, rel=1e-3, abs=1e-9)
+
+
+def test_badness_is_looked_for_only_around_characters_beyond_ascii_and_found_all_the_same() -> None:
+    draw = random.Random(4)
+    for _ in range(3000):
+        line = "".join(draw.choice("aZ ,.ÃÂâ€œ™é√±вЂГўВ.×²à²Ø­Ù…œ°A\x85│") * draw.choice([1, 1, 1, 2]) for _ in range(draw.randint(1, 14)))
+        line = draw.choice(["", "plain words before it "]) + line + draw.choice(["", " and plain words after it"])
+        assert repairs.is_bad(line) == bool(ftfy.badness.is_bad(line)), line
