@@ -45,7 +45,8 @@ def plain_words(texts: pl.Series) -> frozenset[str]:
 def replaced(items: pl.Series, texts: pl.Series, plain: frozenset[str] | None = None) -> pl.Series:
     """Has each text other numbers at the places of half of the numbers, or other names for an eighth of the names, of the item beside it?
 
-    Items have one or two people among brands, months and titles, so one name of eight is enough if it stands nowhere in the text. It counts once, however often it stands in the item. `plain` are the words that are no names, as `plain_words` finds them in all
+    Items have one or two people among brands, months and titles, so one name of eight is enough if it stands nowhere in the text.
+    It counts once, however often it stands in the item. `plain` are the words that are no names, as `plain_words` finds them in all
     items; without it no word is a name that is only seen at the start of a sentence.
 
     A number or name counts as met if it stands in the text between the same two tokens before and after (there, all numbers count as one,
