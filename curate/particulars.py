@@ -129,13 +129,16 @@ def _replaced(item: _Item, read: tuple[str, list[str], list[str]]) -> bool:
     met, lost = 0, 0  # numbers
     names: dict[str, bool] = {}  # was it met somewhere
     for at in (at for at, mine in enumerate(item.own) if mine):
-        found = there.get(_context(item.form, at), set())
-        if found and not _is_number(item.low[at]):
+        context = _context(item.form, at)
+        found = there.get(context, set())
+        if not _is_number(item.low[at]):
+            if not found or all(each in ("", "#", "@") for each in context):
+                continue  # among names and numbers alone, as in capitals throughout, any place is like any other
             names[item.low[at]] = names.get(item.low[at], False) or item.low[at] in found
         elif found:
             met += item.low[at] in found
             lost += item.low[at] not in found
-    gone = sum(not here and name not in words for name, here in names.items())
+    gone = sum(not here and words.isdisjoint((name, name.split("'")[0])) for name, here in names.items())  # "Ann's" may have lost its sign
     return 0 < gone >= NAMES * len(names) or 0 < lost >= met
 
 
