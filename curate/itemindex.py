@@ -61,6 +61,7 @@ class Index:
     masked: Grams | None
     short: dict[int, tuple[np.ndarray, np.ndarray]]  # words -> sorted hashes of whole items, and their parts
     begun: dict[int, tuple[np.ndarray, np.ndarray]]  # words -> the same of beginnings that are CUT_OFF of an item or more
+    words: frozenset[str]  # that stand in an item in lower case: no names
 
     def text(self, part: int) -> str:
         """The question or answer that is `part`."""
@@ -96,7 +97,7 @@ def index(items: pl.DataFrame, rules: Rules, masked: Masked | None = None) -> In
         short[words] = _sorted(values, owner, sizes[owner] == words)
         begins = (sizes[owner] > words) & (sizes[owner] * CUT_OFF <= words)
         begun[words] = _sorted(values, owner, begins & _own(values, owner, _copies(items["folded"]), rules.common))
-    return Index(items, shingles(items["folded"]), sizes, plain, hidden, short, begun)
+    return Index(items, shingles(items["folded"]), sizes, plain, hidden, short, begun, particulars.plain_words(texts))
 
 
 def _sorted(values: np.ndarray, part: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

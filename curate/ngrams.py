@@ -68,7 +68,11 @@ def _operates(flat: pl.Series, sizes: np.ndarray) -> np.ndarray:
 
 def folded(flat: pl.Series) -> pl.Series:
     """Tokens as compared: NFKC, lower case, one kind of apostrophe. One value for each, so places are kept."""
-    return flat.str.normalize("NFKC").str.to_lowercase().str.replace_all("’", "'", literal=True)
+    low = flat.str.to_lowercase()
+    odd = (flat.str.len_bytes() != flat.str.len_chars()).arg_true()
+    if not len(odd):  # ASCII is its own NFKC
+        return low
+    return low.scatter(odd, flat.gather(odd).str.normalize("NFKC").str.to_lowercase().str.replace_all("’", "'", literal=True))
 
 
 def places(text: str, found: list[str]) -> list[tuple[int, int]]:

@@ -112,14 +112,15 @@ def _near(asked: pl.DataFrame, found_in: Index, rules: Rules) -> pl.DataFrame:
 def _others(found: pl.DataFrame, texts: pl.Series, found_in: Index) -> pl.Series:
     """Which of the hits (columns part, text: a position in `texts`) have other numbers and names than the item."""
     items = pl.Series([found_in.text(part) for part in found["part"].to_list()], dtype=pl.String)
-    return particulars.replaced(items, texts.gather(found["text"]))
+    return particulars.replaced(items, texts.gather(found["text"]), found_in.words)
 
 
 def _lookup(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions (in values, in the sorted `known`) of all equal pairs."""
-    table = np.zeros(1 << 16, dtype=bool)  # lets most values go without a search
-    table[(known & np.uint64(0xFFFF)).astype(np.int64)] = True
-    likely = np.flatnonzero(table[(values & np.uint64(0xFFFF)).astype(np.int64)])
+    bits = np.uint64((1 << max(16, (16 * len(known)).bit_length())) - 1)  # sixteen places for each: most values go without a search
+    table = np.zeros(int(bits) + 1, dtype=bool)
+    table[(known & bits).astype(np.int64)] = True
+    likely = np.flatnonzero(table[(values & bits).astype(np.int64)])
     low = np.searchsorted(known, values[likely], side="left")
     counts = np.searchsorted(known, values[likely], side="right") - low
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

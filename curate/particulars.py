@@ -14,6 +14,7 @@ import polars as pl
 from curate import ngrams
 
 NUMBER, NAME = np.uint64(0x6E756D626572), np.uint64(0x6E616D65)  # what stands for every number and every capitalised word
+NAMES = 1 / 8  # share of an item's names that others stand for and that makes it another problem
 _SENTENCE_END = re.compile(r"[.!?:\n\"“”(]\s*$|^\s*$")
 
 
@@ -31,8 +32,22 @@ def masked(raw: pl.Series, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(number, NUMBER, np.where(name, NAME, hashes)), number | name
 
 
-def replaced(items: pl.Series, texts: pl.Series) -> pl.Series:
-    """Has each text other numbers at the places of half of the numbers, or other names for half of the names, of the item beside it?
+def plain_words(texts: pl.Series) -> frozenset[str]:
+    """Words that stand in these texts in lower case: at the start of a sentence, none of them is a name.
+
+    >>> sorted(plain_words(pl.Series(["Two eggs and Anna", "Eggs for two"])))
+    ['and', 'eggs', 'for', 'two']
+    """
+    raw = ngrams.tokens(texts).explode(empty_as_null=False).unique()
+    return frozenset(ngrams.folded(raw.filter(raw.str.contains(r"^\p{Ll}"))).to_list())
+
+
+def replaced(items: pl.Series, texts: pl.Series, plain: frozenset[str] | None = None) -> pl.Series:
+    """Has each text other numbers at the places of half of the numbers, or other names for an eighth of the names, of the item beside it?
+
+    Items have one or two people among brands, months and titles, so one name of eight is enough if it stands nowhere in the text.
+    It counts once, however often it stands in the item. `plain` are the words that are no names, as `plain_words` finds them in all
+    items; without it no word is a name that is only seen at the start of a sentence.
 
     A number or name counts as met if it stands in the text between the same two tokens before and after (there, all numbers count as one,
     and all names), as replaced if only others do. One that has no such place in the text, as when the text is cut off, does not count.
@@ -43,7 +58,7 @@ def replaced(items: pl.Series, texts: pl.Series) -> pl.Series:
     >>> replaced(pl.Series([item, item]), pl.Series(texts)).to_list()
     [True, False]
     """
-    theirs, ours = {text: _Item(*each) for text, each in _read(items).items()}, _read(texts)
+    theirs, ours = {text: _Item(*each, plain) for text, each in _read(items).items()}, _read(texts)
     pairs = zip(items.to_list(), texts.to_list(), strict=True)
     return pl.Series([_replaced(theirs[item], ours[text]) for item, text in pairs], dtype=pl.Boolean)
 
@@ -57,8 +72,11 @@ class _Text:
     low: list[str]
 
 
+@dataclass(frozen=True)
 class _Item(_Text):
     """An item, and which of its tokens are numbers or names."""
+
+    plain: frozenset[str] | None
 
     @cached_property
     def own(self) -> list[bool]:
@@ -70,7 +88,9 @@ class _Item(_Text):
             for token, upper, (start, _) in zip(self.raw, capital, spans, strict=True)
             if upper and not _SENTENCE_END.search(self.text[max(start - 4, 0) : start])
         }
-        return [_is_number(token) or token in inside for token in self.raw]
+        plain = set(self.low) if self.plain is None else self.plain
+        named = (upper and (token in inside or low not in plain) for token, low, upper in zip(self.raw, self.low, capital, strict=True))
+        return [_is_number(token) or name for token, name in zip(self.raw, named, strict=True)]
 
     @cached_property
     def form(self) -> list[str]:
@@ -97,7 +117,8 @@ def _read(texts: pl.Series) -> dict[str, tuple[str, list[str], list[str]]]:
 
 def _replaced(item: _Item, read: tuple[str, list[str], list[str]]) -> bool:
     text = _Text(*read)
-    if item.particulars <= set(text.low):
+    words = set(text.low)
+    if item.particulars <= words:
         return False
     also = [_is_number(low) or low not in item.ordinary for low in text.low]  # in whatever case: the text may have none
     there: dict[tuple[str, ...], set[str]] = {}
@@ -105,13 +126,20 @@ def _replaced(item: _Item, read: tuple[str, list[str], list[str]]) -> bool:
     before = {item.form[at - 1] if at else "" for at, mine in enumerate(item.own) if mine}
     for at in (at for at, mine in enumerate(also) if mine and (form[at - 1] if at else "") in before):
         there.setdefault(_context(form, at), set()).add(text.low[at])
-    met, lost = [0, 0], [0, 0]  # of names, of numbers
+    met, lost = 0, 0  # numbers
+    names: dict[str, bool] = {}  # was it met somewhere
     for at in (at for at, mine in enumerate(item.own) if mine):
-        found = there.get(_context(item.form, at), set())
-        kind = _is_number(item.low[at])
-        met[kind] += item.low[at] in found
-        lost[kind] += bool(found) and item.low[at] not in found
-    return any(0 < out >= here for out, here in zip(lost, met, strict=True))
+        context = _context(item.form, at)
+        found = there.get(context, set())
+        if not _is_number(item.low[at]):
+            if not found or all(each in ("", "#", "@") for each in context):
+                continue  # among names and numbers alone, as in capitals throughout, any place is like any other
+            names[item.low[at]] = names.get(item.low[at], False) or item.low[at] in found
+        elif found:
+            met += item.low[at] in found
+            lost += item.low[at] not in found
+    gone = sum(not here and words.isdisjoint((name, name.split("'")[0])) for name, here in names.items())  # "Ann's" may have lost its sign
+    return 0 < gone >= NAMES * len(names) or 0 < lost >= met
 
 
 def _context(form: list[str], at: int) -> tuple[str, ...]:

@@ -107,29 +107,37 @@ def test_spans_cover_the_plant_and_hold_the_same_words_on_both_sides(leaks: dict
 
 
 def numbers(text: str, rng: random.Random) -> str:
-    return re.sub(r"\d+", lambda found: str(rng.randrange(2, 30 * 10 ** len(found[0])) + 1), text)
+    """Other numbers, each different from what stood there."""
+    return re.sub(r"\d+", lambda found: str(int(found[0]) + rng.randrange(1, 30 * 10 ** len(found[0]))), text)
 
 
-def names(text: str, rng: random.Random) -> str:
-    found = sorted({match[1] for match in re.finditer(r"[a-z,] ([A-Z][a-z]+)\b", text)})
-    for name, other in zip(found, rng.sample(NAMES, len(found)), strict=True):
-        text = re.sub(rf"\b{name}\b", other, text)
-    return text
+def names(text: str, rng: random.Random, people: set[str]) -> str:
+    """Other names for all people of a text."""
+    found = sorted(people & set(re.findall(r"[A-Z][a-z]+", text)))
+    others = rng.sample([name for name in NAMES if name not in found], len(found))
+    other = dict(zip(found, others, strict=True))
+    return re.sub(r"\b[A-Z][a-z]+\b", lambda word: other.get(word[0], word[0]), text)
 
 
 @pytest.mark.skipif(not (SHARED / "gsm8k_test.jsonl").exists(), reason=f"{SHARED / 'gsm8k_test.jsonl'} is not here")
-def test_problems_with_other_numbers_and_names_are_flagged_and_not_dropped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["numbers", "names", "both"])
+def test_problems_with_other_numbers_or_names_are_flagged_and_not_dropped(tmp_path: Path, way: str) -> None:
+    """500 decoys each: all numbers of an item exchanged, all its people (words that are capitalised inside a sentence and act), or both."""
     rng = random.Random(5)
     items = pl.read_ndjson(SHARED / "gsm8k_test.jsonl")
+    whole = " ".join(items["question"])
+    small = set(re.findall(r"\b[a-z]+\b", whole))
+    verbs = "has|had|is|was|wants|buys|bought|gets|got|can|makes|made|needs|have|goes|went|gave|gives|did|does|sells|sold|spends|and"
+    people = {name for name in re.findall(rf"\b([A-Z][a-z]+)(?:'s| (?:{verbs}))\b", whole) if name.lower() not in small}
     texts = [each for each in items["question"] if len(re.findall(r"\d+", each)) > 1]
-    named = [each for each in texts if len(re.findall(r"[a-z,] [A-Z][a-z]+\b", each)) in range(2, 9)]
-    decoys = [numbers(each, rng) for each in rng.sample(texts, 100)]
-    decoys += [numbers(names(each, rng), rng) for each in rng.sample(named, 100)]
+    if way != "numbers":
+        texts = [each for each in texts if 0 < len(people & set(re.findall(r"\b[A-Z][a-z]+\b", each))) <= len(NAMES) // 2]
+    decoys = rng.sample(texts, 500)
+    decoys = decoys if way == "numbers" else [names(each, rng, people) for each in decoys]
+    decoys = decoys if way == "names" else [numbers(each, rng) for each in decoys]
     dropped, flagged = run(tmp_path / "sets", items, [chat(each, "It is 7.") for each in decoys])
     assert dropped == {}
-    assert len(flagged) >= 195
-    only_names = [chat(names(each, rng), "It is 7.") for each in rng.sample(named, 50)]
-    assert len(run(tmp_path / "sets", items, only_names)[0]) <= 1, "where what looked like names was most of it not one"
+    assert len(flagged) >= 495
     assert {proof["tier"] for proof in flagged.values()} <= {"masked", "partial"}
 
 

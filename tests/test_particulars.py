@@ -41,3 +41,11 @@ def test_masked_hashes_hide_numbers_and_names_only():
     assert np.array_equal(values[:4], values[4:8])
     assert values[0] != values[8]
     assert values[3] != values[11]
+
+
+def test_a_name_that_only_starts_sentences_is_one_if_no_item_has_it_in_lower_case():
+    item = pl.Series(["Mary buys 3 bags of M&Ms for Tom. Mary eats 2. How many are left?"])
+    other = pl.Series(["Rosa buys 3 bags of M&Ms for Tom. Rosa eats 2. How many are left?"])
+    assert particulars.replaced(item, other, frozenset({"how"})).to_list() == [True]
+    assert particulars.replaced(item, other, frozenset({"how", "mary"})).to_list() == [False]
+    assert particulars.replaced(item, pl.concat([other]).str.replace("Tom", "Mary"), frozenset({"how"})).to_list() == [True]  # Tom is gone
