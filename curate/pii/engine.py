@@ -20,7 +20,9 @@ from curate.record import FineryError
 
 CARRIED = 4  # characters: a shorter value is not looked for in the rest of its conversation
 CARRY = "Carried"  # recognizer of a value that was recognised elsewhere in the conversation
-HIDDEN = regex.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")  # characters without width: `eve@exam<U+200B>ple.com` is an address all the same
+HIDDEN = regex.compile(
+    "[\u00ad\u200b-\u200f\u2060\ufeff]"
+)  # characters without width: `eve@exam<U+200B>ple.com` is an address all the same
 
 
 if TYPE_CHECKING:

@@ -46,9 +46,7 @@ def finders() -> tuple[Finder, ...]:
         _found(stock.InAadhaarRecognizer(), "[0-9]{4}[- :]?[0-9]{4}[- :]?[0-9]{4}", ("aadhaar", "aadhar", "uidai")),
         _found(stock.InPanRecognizer(), "[0-9]{4}", ("permanent account number", "pan card", "pan number", "pan no", "pan")),
         _found(stock.ItFiscalCodeRecognizer(), "[0-9A-Za-z]{15}", ("codice fiscale", "fiscal code"), needed=False),
-        _found(
-            stock.KrRrnRecognizer(), "[0-9]{6}-?[0-9]{7}", ("rrn", "resident registration", "주민등록번호", "주민번호", *_ID)
-        ),
+        _found(stock.KrRrnRecognizer(), "[0-9]{6}-?[0-9]{7}", ("rrn", "resident registration", "주민등록번호", "주민번호", *_ID)),
         _found(stock.NgNinRecognizer(), eleven, ("nin", "nimc", "national identification number", "national identity")),
         _found(stock.PlPeselRecognizer(), eleven, ("pesel",)),
         _found(
@@ -56,11 +54,11 @@ def finders() -> tuple[Finder, ...]:
         ),
         _found(stock.SgFinRecognizer(), "[0-9]{7}[A-Za-z]", ("nric", "fin", "singapore id", *_ID)),
         _found(stock.ThTninRecognizer(), "[0-9]{13}", ("thai", "tnin", "เลขประจำตัวประชาชน", "เลขบัตรประชาชน")),
-        _found(
-            stock.TrNationalIdRecognizer(), eleven, ("tc kimlik", "kimlik", "tckn", "tc no", "turkish id", "national id")
-        ),
+        _found(stock.TrNationalIdRecognizer(), eleven, ("tc kimlik", "kimlik", "tckn", "tc no", "turkish id", "national id")),
         _found(stock.UsMbiRecognizer(), "[0-9][A-Za-z][0-9A-Za-z][0-9]", ("medicare", "mbi", "beneficiary")),
         _found(
-            stock.ZaIdNumberRecognizer(), "[0-9]{13}", ("south african id", "rsa id", "smart id", "identity number", "id number", "national id")
+            stock.ZaIdNumberRecognizer(),
+            "[0-9]{13}",
+            ("south african id", "rsa id", "smart id", "identity number", "id number", "national id"),
         ),
     )

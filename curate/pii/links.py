@@ -62,7 +62,12 @@ class ProfileUrl(PatternRecognizer):  # type: ignore[misc]
             rf"(?<![\w.])(?:https?://)?(?:[a-z]{{2,3}}\.)?(?:www\.|m\.|mobile\.)?(?:{_SITES}){end}",
             rf"\bhttps?://[\w.\-]{{4,100}}(?::\d{{2,5}})?/(?:[\w\-]{{1,40}}/){{0,3}}(?:users?|people|profiles?|members?|~)/?(?!(?:me|new|login|current|settings|self|guide|manual|docs?|all|search|sign[_\-]?\w{{2,3}})\b)(?:\w+[.\-_])?\w{end}",
         )
-        super().__init__("URL", name="ProfileUrl", patterns=[Pattern(f"Profile {at}", shape, 0.6) for at, shape in enumerate(shapes, 1)], global_regex_flags=LOOSE)
+        super().__init__(
+            "URL",
+            name="ProfileUrl",
+            patterns=[Pattern(f"Profile {at}", shape, 0.6) for at, shape in enumerate(shapes, 1)],
+            global_regex_flags=LOOSE,
+        )
 
 
 class PathUser(PatternRecognizer):  # type: ignore[misc]
@@ -80,7 +85,11 @@ class PathUser(PatternRecognizer):  # type: ignore[misc]
 
     def invalidate_result(self, pattern_text: str) -> bool:
         """An account that is nobody's."""
-        return pattern_text.casefold() in self.NOBODY or "." in pattern_text.strip(".")[-5:] and pattern_text.rpartition(".")[2] in ("py", "js", "sh", "txt", "html", "css")
+        return (
+            pattern_text.casefold() in self.NOBODY
+            or "." in pattern_text.strip(".")[-5:]
+            and pattern_text.rpartition(".")[2] in ("py", "js", "sh", "txt", "html", "css")
+        )
 
 
 class SpeltEmail(PatternRecognizer):  # type: ignore[misc]
@@ -112,7 +121,12 @@ class Domain(PatternRecognizer):  # type: ignore[misc]
             r"\b(?:https?|ftp)://[^\s\"'`<>)\]]{3,2000}(?<![.,;:!?])",
             r"(?<![\w@.\-/])(?:[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?\.){1,6}[a-z]{2,18}(?![\w@\-(])(?:/[^\s\"'`<>)\]]{0,500}(?<![.,;:!?]))?",
         )
-        super().__init__("DOMAIN_NAME", name="Domain", patterns=[Pattern(f"Domain {at}", shape, 0.5) for at, shape in enumerate(shapes, 1)], global_regex_flags=LOOSE)
+        super().__init__(
+            "DOMAIN_NAME",
+            name="Domain",
+            patterns=[Pattern(f"Domain {at}", shape, 0.5) for at, shape in enumerate(shapes, 1)],
+            global_regex_flags=LOOSE,
+        )
 
     def invalidate_result(self, pattern_text: str) -> bool:
         """A dotted name that is no domain."""

@@ -118,12 +118,16 @@ march april may june july august september october november december mr mrs ms m
 british french german italian spanish polish russian chinese japanese indian canadian australian dutch irish scottish welsh mexican brazilian christian muslim jewish catholic hindu
 buddhist european african asian latino black white sorry glad happy sure afraid aware able ready here now back still going trying looking writing new old okay ok bot ai name
 address phone email date company order number id none null n/a unknown anonymous type string required optional true false int float bool text value title subject re fw sent first last
-full middle user username password account file path class def function return import module package version author license copyright error warning info debug note""".replace("\n", " ")
+full middle user username password account file path class def function return import module package version author license copyright error warning info debug note""".replace(
+        "\n", " "
+    )
 )
 MAKES_A_PLACE = _words(
     """ inc inc. ltd llc plc corp corporation co company gmbh ag sa group holdings partners associates bank university college school academy institute hospital clinic church cathedral
 museum library theatre theater stadium arena park street st. avenue ave road rd lane drive boulevard blvd square bridge airport station county city town village island islands lake river mountain
 mount valley beach bay hotel inn restaurant cafe bar hall house center centre tower building award awards prize cup trophy championship open league foundation trust society association
 records band orchestra films pictures studios motors airlines airways systems technologies software press news times post journal magazine act law theorem algorithm distribution process method
-effect principle paradox equation test scale index syndrome disease jr. series language isles sea ocean desert province state republic kingdom empire dynasty""".replace("\n", " ")
+effect principle paradox equation test scale index syndrome disease jr. series language isles sea ocean desert province state republic kingdom empire dynasty""".replace(
+        "\n", " "
+    )
 )

@@ -24,6 +24,7 @@ _PARTICLE = r"(?:(?:van|von|der|den|de|del|della|di|da|dos|das|du|la|le|bin|ibn|
 _NEXT = rf"[ ]{_PARTICLE}(?:{_WORD}|\p{{Lu}}\.)"
 _RUN = regex.compile(rf"(?<![\p{{L}}\p{{M}}\p{{N}}_@/.#\-\\$=<])({_WORD})(?:{_NEXT}){{0,5}}")
 _PARTS = regex.compile(rf"{_WORD}|\p{{Lu}}\.")
+_CUT = regex.compile(r"['’\-]")
 _NAME = rf"(?P<name>{_WORD}(?:{_NEXT}){{0,3}})"
 # Each cue, and whether the name after it must be a listed one. The cue's own words are in any case, the name has its capital.
 _CUES = (
@@ -71,14 +72,12 @@ class PersonNames(EntityRecognizer):  # type: ignore[misc]
         for start, end, score in (*_by_list(text), *_by_cue(text)):
             found[start, end] = max(score, found.get((start, end), 0.0))
         metadata = {RecognizerResult.RECOGNIZER_NAME_KEY: self.name, RecognizerResult.RECOGNIZER_IDENTIFIER_KEY: self.id}
-        return [
-            RecognizerResult("PERSON", start, end, score, recognition_metadata=dict(metadata)) for (start, end), score in found.items()
-        ]
+        return [RecognizerResult("PERSON", start, end, score, recognition_metadata=dict(metadata)) for (start, end), score in found.items()]
 
 
 def _key(word: str) -> str:
-    """What of a word is looked up: up to its first hyphen or apostrophe, unless the apostrophe belongs to the name (`O'Neil`)."""
-    return regex.split(r"['’\-]", word, maxsplit=1)[0].lower()
+    """What of a word is looked up: up to its first hyphen or apostrophe."""
+    return (word if word.isalpha() else _CUT.split(word, maxsplit=1)[0]).lower()
 
 
 def _by_list(text: str) -> Iterator[tuple[int, int, float]]:
@@ -91,7 +90,11 @@ def _by_list(text: str) -> Iterator[tuple[int, int, float]]:
         at = 0
         while at < len(words):
             size, score = _name_at(keys, at, first, last)
-            if size and _stands_free(text, words[at][0], words[at + size - 1][1]) and not _is_place(text, keys, at + size, words[at + size - 1][1]):
+            if (
+                size
+                and _stands_free(text, words[at][0], words[at + size - 1][1])
+                and not _is_place(text, keys, at + size, words[at + size - 1][1])
+            ):
                 yield words[at][0], words[at + size - 1][1], score
             at += size or 1
 
@@ -117,7 +120,10 @@ def _name_at(keys: list[str], at: int, first: frozenset[str], last: frozenset[st
 def _stands_free(text: str, start: int, end: int) -> bool:
     """Not part of code, an address or a path."""
     after = text[end : end + 2]
-    return not (after[:1] in ("_", "@", "(", "=", "[", "/", "\\", "&") or (len(after) == 2 and after[0] in ".-:" and (after[1].isalnum() or after[1] in "_:>")))
+    return not (
+        after[:1] in ("_", "@", "(", "=", "[", "/", "\\", "&")
+        or (len(after) == 2 and after[0] in ".-:" and (after[1].isalnum() or after[1] in "_:>"))
+    )
 
 
 def _is_place(text: str, keys: list[str], next_at: int, end: int) -> bool:

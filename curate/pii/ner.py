@@ -46,7 +46,9 @@ class Model:
         """For each text its findings."""
         from curate.pii.engine import Finding
 
-        return [[Finding(start, end, entity, self.name, round(score, 2)) for start, end, entity, score in found] for found in self.spans(texts)]
+        return [
+            [Finding(start, end, entity, self.name, round(score, 2)) for start, end, entity, score in found] for found in self.spans(texts)
+        ]
 
 
 @lru_cache(maxsize=4)
@@ -108,7 +110,9 @@ def _transformers(model: str) -> Model:
         from transformers import pipeline as make
 
         network = AutoModelForTokenClassification.from_pretrained(model)
-        reader: Any = make("token-classification", model=network, tokenizer=AutoTokenizer.from_pretrained(model), aggregation_strategy="simple")
+        reader: Any = make(
+            "token-classification", model=network, tokenizer=AutoTokenizer.from_pretrained(model), aggregation_strategy="simple"
+        )
     except (OSError, ImportError, ValueError) as error:
         raise _missing(
             model, error, f"Give a folder with a token-classification model, or fetch it first (`hf download {model}`)"

@@ -25,6 +25,7 @@ UNPERSONAL = tuple(
     )
 )
 
+
 class Email(stock.EmailRecognizer):  # type: ignore[misc]
     """Knows `.example`, `.internal` and the like; never asks the network for suffixes; leaves the `n` of a literal `\\n` alone."""
 
@@ -203,7 +204,12 @@ class Wallet(PatternRecognizer):  # type: ignore[misc]
             r"(?<!\w)[48][1-9A-HJ-NP-Za-km-z]{94}(?!\w)",
             r"(?<!\w)(?:ltc1[a-z0-9]{39,59}|addr1[a-z0-9]{50,98})(?!\w)",
         )
-        super().__init__("CRYPTO", name="WalletRecognizer", patterns=[Pattern(f"Wallet {at}", each, 0.5) for at, each in enumerate(shapes)], global_regex_flags=regex.MULTILINE)
+        super().__init__(
+            "CRYPTO",
+            name="WalletRecognizer",
+            patterns=[Pattern(f"Wallet {at}", each, 0.5) for at, each in enumerate(shapes)],
+            global_regex_flags=regex.MULTILINE,
+        )
 
 
 def finders(phone_regions: tuple[str, ...], keep_private_ips: bool) -> tuple[Finder, ...]:
@@ -221,9 +227,7 @@ def finders(phone_regions: tuple[str, ...], keep_private_ips: bool) -> tuple[Fin
         Finder(Ip(keep_private_ips), (r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:",)),
         Finder(
             stock.MacAddressRecognizer(),
-            (
-                r"[0-9A-Fa-f](?::[0-9A-Fa-f]{2}){2}:|[0-9A-Fa-f](?:-[0-9A-Fa-f]{2}){2}-|\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}",
-            ),
+            (r"[0-9A-Fa-f](?::[0-9A-Fa-f]{2}){2}:|[0-9A-Fa-f](?:-[0-9A-Fa-f]{2}){2}-|\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}",),
         ),
         Finder(stock.CryptoRecognizer(), (SOME_DIGIT, r"(?i:(?:bc1|[13])[a-z0-9]{25})")),
         Finder(Wallet(), (SOME_DIGIT, r"0x[0-9a-fA-F]{40}|[48][1-9A-HJ-NP-Za-km-z]{94}|(?:ltc1|addr1)[a-z0-9]{30}")),
@@ -253,7 +257,5 @@ def finders(phone_regions: tuple[str, ...], keep_private_ips: bool) -> tuple[Fin
         _named(stock.NhsRecognizer(), r"[0-9]{3}[- ]?[0-9]{3}[- ]?[0-9]{4}", ("nhs", "health service", "health number")),
         _named(stock.UkPassportRecognizer(), "[0-9]{7}", ("passport", "travel document", "hmpo")),
         Finder(stock.UkDrivingLicenceRecognizer(), (SOME_DIGIT, r"[0-9]{6}[A-Za-z9]{2}")),
-        _named(
-            stock.UkPostcodeRecognizer(), "[0-9][A-Za-z]{2}", ("postcode", "post code", "postal code", "address", "zip code")
-        ),
+        _named(stock.UkPostcodeRecognizer(), "[0-9][A-Za-z]{2}", ("postcode", "post code", "postal code", "address", "zip code")),
     )

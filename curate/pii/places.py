@@ -45,7 +45,12 @@ class StreetAddress(PatternRecognizer):  # type: ignore[misc]
                 0.5,
             ),
         )  # fmt: skip
-        super().__init__("STREET_ADDRESS", name="StreetAddress", patterns=[Pattern(f"Street {at}", shape, score) for at, (shape, score) in enumerate(shapes, 1)], global_regex_flags=regex.MULTILINE)
+        super().__init__(
+            "STREET_ADDRESS",
+            name="StreetAddress",
+            patterns=[Pattern(f"Street {at}", shape, score) for at, (shape, score) in enumerate(shapes, 1)],
+            global_regex_flags=regex.MULTILINE,
+        )
 
     def invalidate_result(self, pattern_text: str) -> bool:
         """A date or a count instead of a house: `2 May Drive` is one, `1990 World Open` is none."""
@@ -62,7 +67,13 @@ class Coordinates(PatternRecognizer):  # type: ignore[misc]
             (rf"(?i:\blat(?:itude)?[\"']?\s?[:=]\s?[\"']?{number}[\"']?[°,;\s]{{0,4}}[\"']?(?:lon|lng|long|longitude)[\"']?\s?[:=]\s?[\"']?{number})", 0.8),
             (rf"(?<![\d.\w])[+\-−]?\d{{1,2}}\.\d{{4,10}},\s?[+\-−]?\d{{1,3}}\.\d{{4,10}}(?![\d.\w])", 0.2),
         )  # fmt: skip
-        super().__init__("COORDINATES", name="Coordinates", patterns=[Pattern(f"Coordinates {at}", shape, score) for at, (shape, score) in enumerate(shapes, 1)], context=["gps", "coordinates", "latitude", "longitude", "location", "located", "geo", "my position"], global_regex_flags=regex.MULTILINE)
+        super().__init__(
+            "COORDINATES",
+            name="Coordinates",
+            patterns=[Pattern(f"Coordinates {at}", shape, score) for at, (shape, score) in enumerate(shapes, 1)],
+            context=["gps", "coordinates", "latitude", "longitude", "location", "located", "geo", "my position"],
+            global_regex_flags=regex.MULTILINE,
+        )
 
     def invalidate_result(self, pattern_text: str) -> bool:
         """Beyond the poles or the date line."""
@@ -87,14 +98,20 @@ class BirthDate(PatternRecognizer):  # type: ignore[misc]
             rf"(?<!\w)(?:the )?\d{{1,2}}(?:st|nd|rd|th)?[ ](?:of )?{_MONTH}\.?,?[ ]{_YEAR}(?!\d)",
             rf"(?<!\w){_MONTH}\.?[ ]\d{{1,2}}(?:st|nd|rd|th)?,?[ ]{_YEAR}(?!\d)",
         )
-        super().__init__("DATE_OF_BIRTH", name="BirthDate", patterns=[Pattern(f"Birth date {at}", shape, 0.3) for at, shape in enumerate(shapes, 1)], context=list(BIRTH), global_regex_flags=regex.IGNORECASE | regex.MULTILINE)
+        super().__init__(
+            "DATE_OF_BIRTH",
+            name="BirthDate",
+            patterns=[Pattern(f"Birth date {at}", shape, 0.3) for at, shape in enumerate(shapes, 1)],
+            context=list(BIRTH),
+            global_regex_flags=regex.IGNORECASE | regex.MULTILINE,
+        )
 
 
-_STREET_SCREEN = (
-    rf"{_TYPE}|straße|strasse|str\.|weg|platz|allee|gasse|ring|damm|ufer|straat|laan|plein|kade|gracht|dijk|singel|gata|gate|vej|vegen|veien|vägen|gade"
-    r"|stræde|katu|tie|kuja|polku|tänav|iela|gatve|götu|vegur|braut|stígur|rue|avenue|boulevard|bd|chemin|allée|impasse|place|quai|route|Box|(?i:address|lives?|ship|deliver|send|resid)"
-    r"|Rua|Rue|Calle|C/|Avenida|Avda|Av\.|Via|Viale|Piazza|Corso|Largo|Vicolo|Plaza|Paseo|Carrer|Camino|Carrera|Travessa|Praça|Strada|Str\.|Bd\.|Boulevard|Quai|Chemin|Allée|Impasse|Place"
-    r"|ul\.|Ul\.|ulica|Ulica|al\.|Al\.|os\.|pl\.|ulice|utca|út|tér|Sokak|Cad|sok|cad|mah|Jalan|Jl\.|улица|ул\.|проспект|пр\.| u "
+_ENDS = _ONE_WORD.partition("(?:")[2]
+_STREET_SCREEN = (  # a number before a type, a type in one word before a number, a type and a number after it; a box; after a word
+    rf"[0-9][-/A-Za-z0-9]{{0,6}},?[ ](?:[^ \n]{{1,34}}[ ]){{1,6}}{_TYPE}|[0-9][A-Za-z]?,?[ ](?:bis|ter)?[ ]?(?:rue|avenue|boulevard|bd|chemin|allée|impasse|place|quai|route)[ ]"
+    rf"|(?:{_ENDS}[ ][0-9]|{_TYPE_FIRST}[ ][^\n]{{1,200}}[0-9]|[0-9][ ][^\n]{{1,130}}[ ](?:u|út|utca|tér|sok|cad|mah)\.?[ ][0-9]|O\.?[ ]?Box[ ][0-9]"
+    r"|(?i:address(?: is|:)|lives? (?:at|in|on)|(?:ship|deliver|send) (?:it |them |this )?to|resid(?:es?|ing) at)[ \n]"
 )
 
 
@@ -105,4 +122,3 @@ def finders() -> tuple[Finder, ...]:
         Finder(Coordinates(), (r"[0-9]\.[0-9]|[°º]", r"[°º]|(?i:lat)|[0-9]\.[0-9]{4,10},\s?[+\-−]?[0-9]{1,3}\.[0-9]{4}")),
         Finder(BirthDate(), ("[0-9]", r"[0-9][/.\-][0-9]{1,2}[/.\-][0-9]|(?i:" + _MONTH[3:-1] + r")", context_screen(BIRTH))),
     )
-

@@ -27,7 +27,6 @@ finally:
         del sys.modules[_name]
 
 
-
 def no_tokens() -> Any:
     """What recognizers are given instead of tokens: none of ours reads them."""
     nothing: Any = []

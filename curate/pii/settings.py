@@ -118,6 +118,8 @@ def _known_entities(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _known_thresholds(thresholds: Any) -> Any:
     """A mapping as pairs: params are hashed."""
+    if isinstance(thresholds, tuple):  # a copy of params
+        return thresholds
     if not isinstance(thresholds, dict):
         raise ValueError("expected a mapping such as {PERSON: 0.8}, or {}")
     _known_entities(tuple(map(str, thresholds)))
