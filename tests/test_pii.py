@@ -250,7 +250,7 @@ def _entities(text: str, *overrides: str, language: str | None = None) -> list[t
         ("Dear Ms. Kowalska,", "PERSON", "Kowalska"),
         ("Regards,\nXyloph Brannt", "PERSON", "Xyloph Brannt"),
         ("I met Natalia yesterday", "PERSON", "Natalia"),
-        ("Then Will Smith laughed", "PERSON", "Will Smith"),
+        ("and Will Kowalski laughed", "PERSON", "Will Kowalski"),
     ],
 )
 def test_people_places_and_spelt_addresses(text: str, entity: str, value: str) -> None:

@@ -52,28 +52,28 @@ atlas auburn audi august aura aurora austin autumn author avalon avenue avon azu
 base basel basic basil bass bat battle bay beacon bean bear beat beau beck bee beer belle bell ben benson bent bergen berlin berry best beta bethany bethlehem bird
 bishop bitten black blade blake blaze blessing bliss block blossom blue bogey bold bolt bonnie boss boston bourbon bow boy bradford bran branch brand brandy brave bread
 breeze brent brick bridge bright bristol brit brittany bronze brook brooklyn brooks brown buck bud buddy buffy bull bunny burns bush buster butch butler cable cairo
-cali cambridge camden can canada canal candy cannon canyon cap captain car care carol carolina carry cart carter case casey cash cast castle cat cayenne cedar celestial cello
+cali cambridge camden can canada canal candy cannon canyon cap captain car care  carolina carry cart carter case casey cash cast castle cat cayenne cedar celestial cello
 centre chad champ champion chance chaos charity charm chase chastity chelsea cherish cherry chester chi chief child china chip christ christian christmas church cinnamon
 citizen city clan claret clarity clay clean clear clement cleveland cliff clinton close clover coast cole colon colonel colorado colt columbia columbus comfort commodore
 common constant cook cool cooper copper coral cord corn cornell corner corona cotton council count country court courtney craft crane creed crete crew cross crow
 croix cruise cruz crystal cuba cup cure curly cypress daily daisy dakota dale dallas damn dane danish dark darling dash data date dawn day dean dear deep del dell delta
 denver derby desert desire destiny dev devon diamond dick diesel dim dina divine dixie doc dock doctor dodge doe doll dollar don dore dot dove dream drew drum dublin
 duck duke dune dusty dutch each eagle earl early earnest earth east easter easy ebb echo eden edge edit egypt elder electra eli elite else elf ella ellis ember emerald
-emir emit empire ena end england english ense era erie essence essex ethan eton eve even ever evening every evidence ezra fair fairy faith fall falcon fame fancy far farm
-fares fate father favor feather fed feline fen fern field finn fire first fisher flame fleet fleming flint floor flora florence florida flower floyd flynn fond fonda ford forest
-forever forrest forth fortune forum foster fox fran franc france frank freddie free freedom french friday friend frost fuller future gain gala gale galaxy game garden
+emir emit empire ena end england english ense era erie essence essex  eton eve even ever evening every evidence ezra fair fairy faith fall falcon fame fancy far farm
+fares fate father favor feather fed feline fen fern field finn fire first fisher flame fleet fleming flint floor flora florence florida flower floyd  fond fonda ford forest
+forever forrest forth fortune forum foster fox fran franc france frank  free freedom french friday friend frost fuller future gain gala gale galaxy game garden
 gardener garland garner garnet garrison gas gate gauge gay gem gema gene general genesis geneva genius gentle georgia georgian german germany gift gil gilbert ginger
-glad glass glen global glory gold golden good gorge governor grace grand grant granville graves gray great greco green greet gregory grey grill guide gulf gun guy ham hale hall halley
+glad glass glen global glory gold golden good gorge governor grace grand grant granville graves gray great greco green greet  grey grill guide gulf gun guy ham hale hall halley
 hampton hand handy happy hard hardy harm harmony harper harsh hart harvey harvest haven hawk hay haze hazel head heart heath heather heaven heavenly hector help hence
-henna hero high hill hilton hind holiday holland holly hollow holy home honest honey honor honour hope horn horse house houston hudson hugh hull human hung hunt
+henna hero high hill hilton hind holiday holland holly hollow holy home honest honey honor honour hope horn horse house houston hudson  hull human hung hunt
 hunter ice icy idea ike imo ina india indian indiana indie indigo indy infant innocent ion iowa ira iran iraq ireland irish iron isis island israel italy its ivory ivy jack
-jackson jade jagger jail jam jan january japan jasmine jasper java jazz jean jersey jerusalem jesus jet jewel job joke jolly jordan journey joy jubilee jude judge judo
-julius july june jungle junior juno jupiter justice justin kale kansas karma keen kelvin kennedy kent kentucky kenya key khan kia kick kid kin kind king kingdom kingston
-kit kite kitty kiwi koda lace lad lady lake lamb lance land lane large lark laser last later laurel lavender law lawrence lawyer lea leader leaf leafy lean leap legacy
+jackson  jagger jail jam jan january japan jasmine  java jazz  jersey jerusalem jesus jet jewel job joke jolly jordan journey joy jubilee jude judge judo
+ july june jungle junior juno jupiter justice justin kale kansas karma keen kelvin  kent kentucky kenya key khan kia kick kid kin kind king kingdom kingston
+kit kite kitty kiwi koda lace lad lady lake lamb lance land lane large lark laser last later laurel lavender law  lawyer lea leader leaf leafy lean leap legacy
 legend lemon leo less liberty lie lien lies life light lightning like lilac lily lima lime limit lin lincoln line link lion list little lively living loan lodge log london lone
-long lord lore los lot lotus louis louisiana love lovely low loyal luck lucky luna lush luster lux luz lyon lyric mac machine madden made madison mae magic magnolia maid mail
+long lord lore los lot lotus  louisiana love lovely low loyal luck lucky luna lush luster lux luz lyon lyric mac machine madden made madison mae magic magnolia maid mail
 main maine major malaysia male mall malt malta man manila manly manor many maple mar marble march mare marine mariner mark market marlboro marriott marry mars marsh
-marshal marshall martial marvel mary maryland mash mason master mat match mate math maths mats matter maverick max maximum may mayor mead meadow medal media melbourne mellow
+marshal marshall martial marvel  maryland mash mason master mat match mate math maths mats matter maverick max maximum may mayor mead meadow medal media melbourne mellow
 melody memory memphis men mentor mercedes mercer merchant mercury mercy merit merlin merry mesa messiah meta metro miami michigan mild mile miles mill miller million mills mina
 mine miner ming minister mink minor mint miracle miss missouri mist misty mix mobile mode modern modest monaco monday money monk monroe montana montreal moon moor moral
 more morgan morning morocco moses moss most mother mound mountain muslim must mystery nail nairobi nan nation nature navy nazi near neat need nest neva nevada new newt newton
@@ -101,7 +101,7 @@ which white who whole wild wilder will willow win wind window windsor windy wine
 world worth wren xerox yale yaw year yellow yes yoga york young youth yuan zen zenith zero zeta zion zone
 aud azores burke burton byron caesar cameron carson casper chandler charlotte clark clarke cohen collins crawford dalton davis dawson dickens dina duncan durham evans franklin
 garfield gibson gordon gore graham hamilton harding harrison hastings hayes henderson holmes howard hubbard hughes irwin jefferson jenner johnson jones kane lambert lansing lester
-lewis livingstone lloyd lopez martinez marx maxwell mitchell morris morrison murphy murray nelson nixon obama owen owens palmer patterson perez peterson powell pratt reagan
+lewis livingstone lloyd lopez martinez marx  mitchell morris morrison murphy murray nelson nixon obama owen owens palmer patterson perez peterson powell pratt reagan
 reynolds richardson robinson rodriguez rogers roosevelt russell rutherford sanders shaw sherman simpson stewart sullivan taylor thompson thomson truman tucker wagner wallace warren watson watt
 webster wellington williams wilson wright duma sal ali sur ars bil con dos las mas nos par pas por que sans tous vers agora bon dom era mesa sera tal ties tri uni vid var env int
 arg args func self init main java perl ruby rust swift dart julia flask django jenkins apache kafka siri alexa cortana watson gemini claude bard copilot llama marvel shell

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-import polars as pl
 import regex
 
 from curate.pii.name_lists import AMBIGUOUS, MAKES_A_PLACE, NOT_NAMES, names
 from curate.pii.presidio import EntityRecognizer, RecognizerResult
 from curate.pii.screen import Finder
 
-CUED, FULL, HALF, ALONE = 0.85, 0.6, 0.5, 0.45  # scores: by its place; listed first and last; first listed only; one listed first name
+CUED, FULL, HALF, ALONE, SURNAME = 0.85, 0.6, 0.5, 0.45, 0.4  # by its place; first and last listed; first only; one first name; one last name
 LONGEST = 4  # words of a name
+LONG_SURNAME = 5  # letters: shorter ones are too often a word or an abbreviation
 
 _PIECE = r"\p{Lu}[\p{L}\p{M}]*"
 _WORD = rf"{_PIECE}(?:['’\-]\p{{L}}[\p{{L}}\p{{M}}]+)*"
@@ -42,13 +42,19 @@ _CUES = (
     (rf"\b(?i:name|attn|attention|author|from|signed|patient|customer|client|contact|cardholder)[\"']?:\s{{0,2}}[\"']?{_NAME}(?![(\[_.=])", True),
     (r"\b(?i:my name is|my name's|my name’s)[ ](?P<name>\p{Ll}[\p{L}\-]{2,})", True),
 )  # fmt: skip
-_CUE_PATTERNS = tuple((regex.compile(pattern), listed) for pattern, listed in _CUES)
-_CUE_SCREEN = (
-    r"(?i:name|call me|signed|this is|i am|i['’]m|\b(?:mr|mrs|ms|mx|dr|prof|sir|dame|lady|rev|herr|frau|señora?|mme|monsieur|madame|miss|doctor)\b"
-    r"|professor|dear|hi|hello|hey|thank|good (?:morning|afternoon|evening)|regards|sincerely|yours|best wishes|cheers|all the best"
-    r"|respectfully|cordially|surname|attn|attention|author|from:|from[\"']|patient|customer|client|contact|cardholder)"
+# What the lower-case text must hold for each cue: a search for these costs a tenth of the pattern's.
+_LITERALS = (
+    ("name", "call me", "signed by", "this is"),
+    ("i am ", "i'm ", "i’m "),
+    ("mr", "ms", "mx", "dr", "prof", "sir ", "dame ", "lady ", "rev", "herr ", "frau ", "señor", "mme", "monsieur", "madame", "doctor ", "miss "),
+    ("dear ",),
+    ("hi", "hello", "hey", "thank", "good "),
+    ("regards", "sincerely", "yours", "best wishes", "cheers", "all the best", "many thanks", "respectfully", "cordially"),
+    ("name",),
+    ("name", "attn", "attention", "author", "from", "signed", "patient", "customer", "client", "contact", "cardholder"),
+    ("my name",),
 )
-
+_CUE_PATTERNS = tuple((literals, regex.compile(pattern), listed) for literals, (pattern, listed) in zip(_LITERALS, _CUES, strict=True))
 
 @lru_cache(maxsize=1)
 def _listed() -> tuple[frozenset[str], frozenset[str]]:
@@ -67,7 +73,7 @@ class PersonNames(EntityRecognizer):  # type: ignore[misc]
         """Nothing: the lists come with the first text."""
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: Any = None) -> list[RecognizerResult]:
-        """Names, each with a score of this module's four."""
+        """Names, each with one of this module's scores."""
         found: dict[tuple[int, int], float] = {}
         for start, end, score in (*_by_list(text), *_by_cue(text)):
             found[start, end] = max(score, found.get((start, end), 0.0))
@@ -85,7 +91,7 @@ def _by_list(text: str) -> Iterator[tuple[int, int, float]]:
     for run in _RUN.finditer(text):
         words = [match.span() for match in _PARTS.finditer(text, run.start(), run.end())]
         keys = [_key(text[start:end]) for start, end in words]
-        if first.isdisjoint(keys) or (len(words) == 1 and keys[0] in AMBIGUOUS):
+        if first.isdisjoint(keys) and last.isdisjoint(keys):
             continue
         at = 0
         while at < len(words):
@@ -102,8 +108,10 @@ def _by_list(text: str) -> Iterator[tuple[int, int, float]]:
 def _name_at(keys: list[str], at: int, first: frozenset[str], last: frozenset[str]) -> tuple[int, float]:
     """How many words from `at` on are a name, and its score; (0, 0) for none."""
     key = keys[at]
-    if key not in first or key in NOT_NAMES:
+    if key in NOT_NAMES:
         return 0, 0.0
+    if key not in first:
+        return (1, SURNAME) if key in last and key not in AMBIGUOUS and len(key) >= LONG_SURNAME else (0, 0.0)
     end, surname = at + 1, False
     while end < len(keys) and end - at < LONGEST and keys[end] not in NOT_NAMES and keys[end] not in MAKES_A_PLACE:
         initial = len(keys[end]) <= 2
@@ -133,8 +141,9 @@ def _is_place(text: str, keys: list[str], next_at: int, end: int) -> bool:
 
 def _by_cue(text: str) -> Iterator[tuple[int, int, float]]:
     first, last = _listed()
-    for pattern, listed in _CUE_PATTERNS:
-        for match in pattern.finditer(text):
+    folded = text.lower()
+    for literals, pattern, listed in _CUE_PATTERNS:
+        for match in pattern.finditer(text) if any(each in folded for each in literals) else ():
             words = [each.span() for each in _PARTS.finditer(text, *match.span("name"))] or [match.span("name")]
             keys = [_key(text[start:end]) for start, end in words]
             size = next((at for at, key in enumerate(keys) if key in NOT_NAMES or key in MAKES_A_PLACE), len(keys))
@@ -144,24 +153,6 @@ def _by_cue(text: str) -> Iterator[tuple[int, int, float]]:
                 yield words[0][0], words[size - 1][1], CUED
 
 
-def has_listed(texts: pl.Series) -> pl.Series:
-    """Whether a text holds a capitalised word that is a listed first name."""
-    first, last = _listed()
-    found = pl.DataFrame({"row": pl.int_range(len(texts), dtype=pl.UInt32, eager=True), "text": texts}).lazy()
-    rows = (
-        found.select("row", pl.col("text").str.extract_all(r"\p{Lu}[\p{L}\p{M}]*").list.unique().alias("word"))
-        .explode("word")
-        .filter(pl.col("word").str.to_lowercase().is_in(sorted(first)))
-        .select(pl.col("row").unique())
-        .collect()["row"]
-    )
-    return pl.int_range(len(texts), dtype=pl.UInt32, eager=True).is_in(rows.implode())
-
-
 def finder() -> Finder:
-    """The recognizer, which any text with a listed name or a cue passes on to."""
-
-    def screen(texts: pl.Series) -> pl.Series:
-        return has_listed(texts) | texts.str.contains(_CUE_SCREEN)
-
-    return Finder(PersonNames(), (screen,))
+    """The recognizer. Any capitalised word lets a text pass, or the one cue that takes lower-case names."""
+    return Finder(PersonNames(), (r"\p{Lu}\p{L}|(?i:my name['’]?(?:s| is))",))

@@ -93,6 +93,38 @@ class UkPhone(PatternRecognizer):  # type: ignore[misc]
         return len(national) not in (9, 10)
 
 
+class GroupedPhone(PatternRecognizer):  # type: ignore[misc]
+    """Numbers in customary groups, whether or not they are assigned; looser groups only beside a word such as `phone` or `call`."""
+
+    def __init__(self) -> None:
+        free = r"(?<![\w.,:/=+*\-])"
+        end = r"(?:[ ]?(?:x|ext\.?)[ ]?\d{1,6})?(?![\w\-/=*+]|[.,]\d)"
+        shapes = (
+            (rf"{free}(?:(?:\+|00)?1[\-. ])?(?:\(\d{{3}}\)[ ]?|\d{{3}}[\-.])\d{{3}}[\-.]\d{{4}}{end}", 0.4),  # North America
+            (rf"{free}00\d{{1,3}}[\-. ]\d{{2,4}}[\-. ]\d{{2,4}}[\-. ]\d{{2,4}}(?:[\-. ]\d{{2,4}})?{end}", 0.4),
+            (rf"{free}0\d{{1,4}}[\-/ ]\d{{2,8}}(?:[\- ]\d{{2,4}}){{0,3}}{end}", 0.4),  # a trunk zero
+            (rf"{free}\(0?\d{{1,4}}\)[ ]?\d{{3,4}}[\- ]?\d{{3,4}}{end}", 0.4),  # an area code in brackets
+            (rf"{free}\+?\(?\d{{1,5}}\)?(?:[ \-./]{{1,2}}\d{{2,5}}){{1,5}}{end}", 0.1),
+            (rf"{free}\+?\d{{7,13}}{end}", 0.1),
+        )
+        super().__init__(
+            "PHONE_NUMBER",
+            name="GroupedPhone",
+            patterns=[Pattern(f"Groups {at}", shape, score) for at, (shape, score) in enumerate(shapes, 1)],
+            context=list(DIALLING),
+            global_regex_flags=regex.IGNORECASE | regex.MULTILINE,
+        )
+
+    def invalidate_result(self, pattern_text: str) -> bool:
+        """Too few digits or too many for a number, or a date."""
+        digits = sum(each.isdigit() for each in regex.split(r"[xe]", pattern_text, flags=regex.IGNORECASE)[0])
+        low = 9 if pattern_text.startswith("0") else 7
+        return not low <= digits <= 15 or bool(regex.fullmatch(r"(?:19|20)\d\d[-/. ]\d\d?[-/. ]\d\d?|\d\d?[-/. ]\d\d?[-/. ](?:19|20)\d\d", pattern_text))
+
+
+DIALLING = ("phone", "telephone", "tel", "mobile", "cell", "fax", "call", "call me", "dial", "ring", "whatsapp", "sms", "text me", "reach me", "phone number")
+
+
 class Card(stock.CreditCardRecognizer):  # type: ignore[misc]
     """Also Mastercard's numbers from 2221 on, and dots or no-break spaces between the groups."""
 
@@ -219,6 +251,7 @@ def finders(phone_regions: tuple[str, ...], keep_private_ips: bool) -> tuple[Fin
     if "GB" in phone_regions:
         uk = UkPhone("PHONE_NUMBER", name="UkPhoneRecognizer", patterns=[Pattern("UK number", UK_SHAPES[0], 0.5)])
         phones.append(Finder(uk, dialled))
+    phones.append(Finder(GroupedPhone(), (SOME_DIGIT, r"[0-9](?:[^0-9A-Za-z\n]{0,3}[0-9]){6}")))
     return (
         *phones,
         Finder(Email(), ("@",)),
