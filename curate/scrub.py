@@ -17,7 +17,7 @@ import polars as pl
 
 from curate import record
 from curate.pii import engine, replace, settings
-from curate.pii.engine import Finding, carried, find, replace_in
+from curate.pii.engine import Finding, carried, find_many, replace_in
 from curate.pii.replace import Replacer, group_token
 from curate.pii.settings import ScrubParams
 from curate.record import FineryError
@@ -59,16 +59,10 @@ def prepare(params: ScrubParams) -> None:
 
 def rows(batch: pl.DataFrame, params: ScrubParams, context: None) -> Outcome:
     """The rows with their findings replaced, the findings table and counts per entity."""
-    known: dict[str, tuple[Finding, ...] | Exception] = {}
+    every = list(batch.iter_rows(named=True))
+    known = _searched_texts(every, params)
 
     def search(text: str) -> tuple[Finding, ...]:
-        if text not in known:
-            try:
-                known[text] = find(text, params)
-            except Exception as error:  # any recognizer, any fault: the row goes, with the reason
-                if isinstance(error, record.ParamsError):
-                    raise
-                known[text] = error
         found = known[text]
         if isinstance(found, Exception):
             raise _Unsearched(type(found).__name__)
@@ -78,7 +72,7 @@ def rows(batch: pl.DataFrame, params: ScrubParams, context: None) -> Outcome:
     failed: dict[int, str] = {}
     table: list[tuple[Any, ...]] = []
     counts: Counter[str] = Counter({"ner": 0, "rows_changed": 0})
-    for at, row in enumerate(batch.iter_rows(named=True)):
+    for at, row in enumerate(every):
         try:
             new, found = _scrub_row(row, search, params)
         except _Unsearched as error:
@@ -97,6 +91,33 @@ def rows(batch: pl.DataFrame, params: ScrubParams, context: None) -> Outcome:
         counts=counts,
         tables={"findings": pl.DataFrame(table, schema=FINDINGS, orient="row")},
     )
+
+
+def _searched_texts(rows: list[dict[str, Any]], params: ScrubParams) -> dict[str, tuple[Finding, ...] | Exception]:
+    """Every distinct text of the rows with its findings, or with what a recognizer raised: any fault, the row goes, with the reason."""
+    languages: dict[str | None, dict[str, None]] = {}
+    for row in rows:
+        texts = languages.setdefault(language_of(row), {})
+        texts.update((slot.text, None) for slot in _slots(row))
+        if row["group"]:
+            texts[row["group"]] = None
+    known: dict[str, tuple[Finding, ...] | Exception] = {}
+    for language, several in languages.items():
+        known.update(zip(several, find_many(list(several), params, language), strict=True))
+    return known
+
+
+def language_of(row: Mapping[str, Any]) -> str | None:
+    """The language that `meta` names for a row (`language` or `lang`), if it does."""
+    meta = row["meta"]
+    if not meta or "lang" not in meta:
+        return None
+    try:
+        value = json.loads(meta)
+    except ValueError:
+        return None
+    named = value.get("language") or value.get("lang") if isinstance(value, dict) else None
+    return named if isinstance(named, str) else None
 
 
 class _Unsearched(FineryError):
@@ -231,7 +252,7 @@ def notice(params: ScrubParams) -> dict[str, Any]:
     missing = [each for each in settings.ENTITIES if each in asked and each not in can]
     why = ""
     if missing and params.ner is None:
-        why = "Names need a language model, and scrub.ner is null. Texts may still hold the names of people and places."
+        why = "These need a language model, and scrub.ner is null. Texts may still hold names of places, firms, and of people in no list."
     elif missing:
         why = "The model in scrub.ner has no label for these."
     return {"not_searched": missing, "why": why, "not_asked": [each for each in settings.ENTITIES if each not in asked]}
@@ -239,7 +260,7 @@ def notice(params: ScrubParams) -> dict[str, Any]:
 
 def _searched(params: ScrubParams) -> frozenset[str]:
     if params.ner is None:  # known without loading anything
-        return settings.wanted(params) - frozenset(settings.NAMES)
+        return settings.wanted(params) - (frozenset(settings.NAMES) - {"PERSON"})
     return engine.analyzer(params).entities
 
 

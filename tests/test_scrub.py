@@ -127,14 +127,15 @@ def test_a_key_gives_its_value_context(tmp_path: Path) -> None:
 
 
 def test_a_text_that_cannot_be_searched_drops_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def find(text: str, params: ScrubParams) -> Any:
+    def analyze(text: str, entities: list[str], nlp_artifacts: Any = None) -> Any:
         if "poison" in text:
             raise RecursionError("secret detail")
-        return real(text, params)
+        return real(text, entities, nlp_artifacts)
 
-    real = engine.find
-    monkeypatch.setattr(scrub, "find", find)
-    rows, metrics, out = _run(tmp_path, [chat("poison", "a"), chat("eve@example.com", "b"), chat("c", "poison")])
+    recognizer = next(each.recognizer for each in engine.analyzer(section("scrub", ScrubParams)).finders if each.entity == "EMAIL_ADDRESS")
+    real = recognizer.analyze
+    monkeypatch.setattr(recognizer, "analyze", analyze)
+    rows, metrics, out = _run(tmp_path, [chat("poison @", "a"), chat("eve@example.com", "b"), chat("c", "poison @")])
     assert metrics["reasons"] == {"scrub_failed": 2} and rows.height == 1
     assert [each["line"] for each in dropped(out)] == [1, 3]
     assert all("RecursionError" in each["detail"] and "secret detail" not in each["detail"] for each in dropped(out))
@@ -173,7 +174,7 @@ def test_bytes_do_not_depend_on_workers_or_batches(tmp_path: Path) -> None:
 def test_notice_names_what_was_not_searched(tmp_path: Path) -> None:
     _, metrics, out = _run(tmp_path, [chat("Anna lives in Leeds", "a")])
     notice = json.loads((out / "notice.json").read_text())
-    assert notice["not_searched"] == ["PERSON", "LOCATION"] and "scrub.ner" in notice["why"]
+    assert notice["not_searched"] == ["LOCATION"] and "scrub.ner" in notice["why"]
     assert metrics["counts"]["ner"] == 0
 
 

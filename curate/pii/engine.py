@@ -1,9 +1,11 @@
 """Finds personal data and secrets in texts, and replaces them. Presidio finds; what counts, and what replaces it, is decided here.
 
-Stock Presidio is slow because every recognizer reads every text. Here each recognizer has a screen (`screen.py`), and Presidio is asked
-only for the entities whose screens pass: the findings are those of `AnalyzerEngine` over all recognizers, which a test asserts.
+Stock Presidio is slow because every recognizer reads every text. Here each recognizer has a screen (`screen.py`) that is asked for many
+texts at once, and only recognizers whose screens pass read a text: the findings are those of `AnalyzerEngine` over all recognizers, which
+tests and `python -m bench.pii` assert.
 """
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,14 +15,18 @@ from typing import TYPE_CHECKING, Any
 import regex
 
 from curate.pii.replace import Replacer, identity
-from curate.pii.settings import ENTITIES, ScrubParams, wanted
+from curate.pii.settings import DENIED, ENTITIES, LANGUAGE_REGIONS, ScrubParams, wanted
 from curate.record import FineryError
 
 CARRIED = 4  # characters: a shorter value is not looked for in the rest of its conversation
 CARRY = "Carried"  # recognizer of a value that was recognised elsewhere in the conversation
+HIDDEN = regex.compile(
+    "[\u00ad\u200b-\u200f\u2060\ufeff]"
+)  # characters without width: `eve@exam<U+200B>ple.com` is an address all the same
 
 
 if TYPE_CHECKING:
+    from curate.pii.ner import Model
     from curate.pii.screen import Finder
 
 
@@ -49,65 +55,157 @@ class Finding:
 
 @dataclass(frozen=True)
 class Analyzer:
-    """Presidio's engine, and the screen of each recognizer."""
+    """Recognizers with their screens, the model for names, and Presidio's engine over the recognizers (for comparison)."""
 
     engine: Any  # Presidio's AnalyzerEngine
     finders: tuple["Finder", ...]
+    model: "Model | None"
     entities: frozenset[str]  # searched for
-    names: frozenset[str]  # those of them that need the language model
-    nothing: Any  # what Presidio is given instead of tokens: our patterns read none
+    least: dict[str, float]  # score below which an entity's findings do not count
+    nothing: Any  # what Presidio is given instead of tokens: our recognizers read none
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)
 def analyzer(params: ScrubParams) -> Analyzer:
-    """The analyzer for these params: once a process, at the first text. Raises ParamsError if the NER model cannot be loaded."""
-    if params.ner is not None:
-        import spacy  # noqa: F401  # before Presidio, so that it sees torch: a transformer pipeline needs it
-    from curate.pii import ner, patterns, secrets
+    """The analyzer for these params: once a process, at the first text. Raises ParamsError if the model in `ner` cannot be loaded."""
+    from curate.pii import ner  # loads torch before Presidio where a model needs it
+
+    model = ner.load(params.ner)
+    from curate.pii import ids, links, names, patterns, places, secrets
     from curate.pii.context import NearbyWords
-    from curate.pii.presidio import AnalyzerEngine, RecognizerRegistry, predefined_recognizers
+    from curate.pii.presidio import AnalyzerEngine, RecognizerRegistry, no_tokens
 
     presidio = logging.getLogger("presidio-analyzer")
     presidio.handlers, presidio.propagate = [_Strict()], False
     asked = wanted(params)
-    pipeline = ner.pipeline(params.ner)
-    every = (*patterns.finders(params.phone_regions, params.keep_private_ips), *secrets.finders())
-    finders = tuple(each for each in every if each.recognizer.supported_entities[0] in asked)
-    names = frozenset(ner.found_by(pipeline)) & asked
-    registry = RecognizerRegistry(recognizers=[each.recognizer for each in finders])
-    if names:
-        registry.add_recognizer(predefined_recognizers.SpacyRecognizer(supported_entities=sorted(names)))
-    engine = AnalyzerEngine(
-        registry, ner.LoadedSpacy(pipeline), default_score_threshold=params.min_score, context_aware_enhancer=NearbyWords()
+    every = (
+        *patterns.finders(params.phone_regions, params.keep_private_ips),
+        *links.finders(),
+        *places.finders(),
+        *ids.finders(),
+        *secrets.finders(),
+        names.finder(),
     )
-    entities = frozenset(each.recognizer.supported_entities[0] for each in finders) | names
-    return Analyzer(engine, finders, entities, names, ner.no_tokens())
+    finders = tuple(each for each in every if each.entity in asked)
+    least = dict.fromkeys(ENTITIES, params.min_score) | dict(params.thresholds)
+    for each in finders:
+        each.recognizer.score_thresholds = {each.entity: least[each.entity]}
+    engine = AnalyzerEngine(
+        RecognizerRegistry(recognizers=[each.recognizer for each in finders]),
+        ner.blank(),
+        default_score_threshold=params.min_score,
+        context_aware_enhancer=NearbyWords(),
+    )
+    entities = frozenset(each.entity for each in finders) | (frozenset(model.finds) & asked if model else frozenset())
+    return Analyzer(engine, finders, model, entities, least, no_tokens())
 
 
-def find(text: str, params: ScrubParams) -> tuple[Finding, ...]:
+def find(text: str, params: ScrubParams, language: str | None = None) -> tuple[Finding, ...]:
     """What is to be replaced in `text`: in order, without overlaps, without what `scrub.allow` lists.
 
     Raises whatever a recognizer raises: a text that could not be searched must not count as clean.
     """
-    made = analyzer(params)
-    folded = text.casefold()
-    entities = {each.recognizer.supported_entities[0] for each in made.finders if each.screen(text, folded)} | made.names
-    if not entities or not text:
-        return ()
-    tokens = made.engine.nlp_engine.process_text(text, "en") if made.names else made.nothing
-    results = made.engine.analyze(text, "en", entities=sorted(entities), nlp_artifacts=tokens)
-    found = [
-        Finding(each.start, each.end, each.entity_type, each.recognition_metadata["recognizer_name"], round(each.score, 2))
-        for each in results
-    ]
-    return resolve(each for each in found if not _allowed(text[each.start : each.end], each.entity, params))
+    found = find_many([text], params, language)[0]
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def find_many(texts: Sequence[str], params: ScrubParams, language: str | None = None) -> list[tuple[Finding, ...] | Exception]:
+    """`find` for many texts at once, much faster than one by one; what a recognizer raised stands in the place of its text's findings.
+
+    `language` (ISO 639: `de`, `pt-BR`) adds the phone numbers of its countries, written without a country code.
+    """
+    made = analyzer(in_language(params, language))
+    plain = [HIDDEN.sub("", text) if HIDDEN.search(text) else None for text in texts]
+    both = [*texts, *(text for text in plain if text is not None)]  # what hides between the letters is looked for without it
+    raw = analyze(both, made)
+    if made.model:
+        named = made.model.find_many(both)
+        raw = [one if isinstance(one, Exception) else [*one, *_counted(other, made)] for one, other in zip(raw, named, strict=True)]
+    more = iter(raw[len(texts) :])
+    results: list[tuple[Finding, ...] | Exception] = []
+    for text, bare, found in zip(texts, plain, raw, strict=False):
+        hidden = next(more) if bare is not None else []
+        fault = next((each for each in (found, hidden) if isinstance(each, Exception)), None)
+        if fault is not None:
+            results.append(fault)
+            continue
+        assert not isinstance(found, Exception) and not isinstance(hidden, Exception)
+        every = [*found, *_unhidden(text, hidden), *_denied(text, params.deny)]
+        results.append(resolve(each for each in every if not _allowed(text[each.start : each.end], each.entity, params)) if every else ())
+    return results
+
+
+def analyze(texts: Sequence[str], made: Analyzer) -> list[list[Finding] | Exception]:
+    """What `AnalyzerEngine.analyze` finds with the same recognizers, asked only where they could match: same spans, entities and scores."""
+    from curate.pii.presidio import EntityRecognizer
+    from curate.pii.screen import passing
+
+    enhance = made.engine.context_aware_enhancer.enhance_using_context
+    results: list[list[Finding] | Exception] = []
+    for text, asked in zip(texts, passing(texts, made.finders), strict=True):
+        found: list[Any] = []
+        try:
+            for at in asked:
+                finder = made.finders[at]
+                found += finder.recognizer.analyze(text, [finder.entity], made.nothing) or ()
+            if found:
+                found = enhance(text, found, made.nothing, [made.finders[at].recognizer for at in asked])
+                found = [each for each in found if each.score >= made.least[each.entity_type]]
+            results.append([_finding(each) for each in EntityRecognizer.remove_duplicates(found)] if found else [])
+        except Exception as error:  # any recognizer, any fault: the caller decides about the text
+            results.append(error)
+    return results
+
+
+def _finding(result: Any) -> Finding:
+    return Finding(result.start, result.end, result.entity_type, result.recognition_metadata["recognizer_name"], round(result.score, 2))
+
+
+def in_language(params: ScrubParams, language: str | None) -> ScrubParams:
+    """The params with the phone regions of a language added."""
+    regions = LANGUAGE_REGIONS.get((language or "").replace("_", "-").partition("-")[0].casefold(), ())
+    more = tuple(each for each in regions if each not in params.phone_regions)
+    return dataclasses.replace(params, phone_regions=(*params.phone_regions, *more)) if more else params
+
+
+def _counted(found: Iterable[Finding], made: Analyzer) -> list[Finding]:
+    return [each for each in found if each.entity in made.entities and each.score >= made.least[each.entity]]
+
+
+def _unhidden(text: str, found: list[Finding]) -> list[Finding]:
+    """Findings of the text without hidden characters, where they stand in the text with them."""
+    if not found:
+        return []
+    places = [at for at, each in enumerate(text) if not HIDDEN.match(each)]
+    return [dataclasses.replace(each, start=places[each.start], end=places[each.end - 1] + 1) for each in found]
+
+
+@lru_cache(maxsize=8)
+def _words(values: tuple[str, ...]) -> Any:
+    choices = "|".join(regex.escape(value.strip()) for value in sorted(values, key=lambda value: (-len(value), value)))
+    return regex.compile(rf"(?<!\w)(?:{choices})(?!\w)", regex.IGNORECASE)
+
+
+def _denied(text: str, deny: tuple[str, ...]) -> list[Finding]:
+    if not deny:
+        return []
+    return [Finding(*match.span(), DENIED, "Denied", 1.0) for match in _words(deny).finditer(text)]
+
+
+@lru_cache(maxsize=64)
+def _allowances(entity: str, params: ScrubParams) -> frozenset[str]:
+    return frozenset(identity(entity, each, params.phone_regions) for each in params.allow)
 
 
 def _allowed(value: str, entity: str, params: ScrubParams) -> bool:
-    if not params.allow:
+    if not params.allow or entity == DENIED:
         return False
-    folded, same = value.strip().casefold(), identity(entity, value, params.phone_regions)
-    return any(folded == each.strip().casefold() or same == identity(entity, each, params.phone_regions) for each in params.allow)
+    folded = value.strip().casefold()
+    return any(folded == each.strip().casefold() for each in params.allow) or (
+        identity(entity, value, params.phone_regions) in _allowances(entity, params)
+    )
 
 
 def resolve(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -1,23 +1,22 @@
-"""Names by a spaCy model that the user has. Nothing is ever downloaded: without a model there is a blank pipeline, which finds none."""
+"""Names by a model that the user has. Nothing is downloaded unasked; what cannot be loaded is an error that says how to get it.
 
+Texts go to the model in batches. Importing this module imports nothing heavy, so that torch can be loaded before Presidio, which would
+otherwise not see it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from curate.pii.presidio import NerModelConfiguration, NlpArtifacts, SpacyNlpEngine
 from curate.pii.settings import NAMES, Ner
 from curate.record import ParamsError
 
+BATCH = 32  # texts
+SCORE = 0.85  # what Presidio gives spaCy's entities, which carry no score of their own
+WINDOW = 2000  # characters that a token model reads at once: its tokens are limited, and a text's end must not be lost
 
-class LoadedSpacy(SpacyNlpEngine):  # type: ignore[misc]
-    """Presidio's spaCy engine over a pipeline that is loaded already (its own `load` would download a model)."""
-
-    def __init__(self, pipeline: Any) -> None:
-        ignore = [label for label in pipeline_labels(pipeline) if label not in _MAPPING]
-        super().__init__(ner_model_configuration=NerModelConfiguration(labels_to_ignore=ignore, model_to_presidio_entity_mapping=_MAPPING))
-        self.nlp: Any = {"en": pipeline}
-
-
-_MAPPING = {
+MAPPING = {
     "PER": "PERSON",
     "PERSON": "PERSON",
     "LOC": "LOCATION",
@@ -29,44 +28,140 @@ _MAPPING = {
     "NORP": "NRP",
     "NRP": "NRP",
 }
+GLINER_LABELS = {"person": "PERSON", "location": "LOCATION", "organization": "ORGANIZATION", "nationality or religious group": "NRP"}
 
 
-@lru_cache
-def pipeline(ner: Ner | None) -> Any:
-    """The pipeline asked for. Raises ParamsError, with what to do, if it is not installed or finds no names."""
+Span = tuple[int, int, str, float]  # start and end in characters, entity, score
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model. `spans` gives for each text its names."""
+
+    name: str
+    finds: tuple[str, ...]  # those of `NAMES` that it can find
+    spans: Callable[[Sequence[str]], list[list[Span]]]
+
+    def find_many(self, texts: Sequence[str]) -> list[list[Any]]:
+        """For each text its findings."""
+        from curate.pii.engine import Finding
+
+        return [
+            [Finding(start, end, entity, self.name, round(score, 2)) for start, end, entity, score in found] for found in self.spans(texts)
+        ]
+
+
+@lru_cache(maxsize=4)
+def load(ner: Ner | None) -> Model | None:
+    """The model asked for. Raises ParamsError, with what to do, if it cannot be loaded or finds no names."""
+    if ner is None:
+        return None
+    model = {"spacy": _spacy, "transformers": _transformers, "gliner": _gliner}[ner.engine](ner.model)
+    return model
+
+
+def _missing(model: str, error: Exception, help: str) -> ParamsError:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return ParamsError(f"scrub.ner.model = {model!r}: cannot be loaded ({first}). {help}, or set scrub.ner to null.")
+
+
+def _nameless(model: str, labels: Sequence[str]) -> ParamsError:
+    return ParamsError(
+        f"scrub.ner.model = {model!r}: finds none of {', '.join(NAMES)} (its labels: {', '.join(labels) or 'none'}). "
+        "Give a model with a named-entity part, or set scrub.ner to null."
+    )
+
+
+def _finds(labels: Sequence[str]) -> tuple[str, ...]:
+    found = {MAPPING[label] for label in labels if label in MAPPING}
+    return tuple(name for name in NAMES if name in found)
+
+
+def _spacy(model: str) -> Model:
     import spacy
 
-    if ner is None:
-        return spacy.blank("en")
     try:
-        loaded = spacy.load(ner.model)
+        loaded = spacy.load(model)
     except (OSError, ImportError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise ParamsError(
-            f"scrub.ner.model = {ner.model!r}: cannot be loaded ({first}). Install it (`pip install {ner.model}` or its wheel from "
-            "github.com/explosion/spacy-models), give the path of a spaCy model folder, or set scrub.ner to null."
+        raise _missing(
+            model,
+            error,
+            f"Install it (`pip install {model}` or its wheel from github.com/explosion/spacy-models), or give the path of a spaCy model folder",
         ) from None
-    if not set(found_by(loaded)):
-        raise ParamsError(
-            f"scrub.ner.model = {ner.model!r}: finds none of {', '.join(NAMES)} (its labels: "
-            f"{', '.join(pipeline_labels(loaded)) or 'none'}). Give a model with a named-entity part, or set scrub.ner to null."
-        )
-    return loaded
-
-
-def no_tokens() -> Any:
-    """What Presidio is given where no model is to read the text."""
-    nothing: Any = []
-    return NlpArtifacts(nothing, nothing, nothing, nothing, None, "en")
-
-
-def pipeline_labels(loaded: Any) -> list[str]:
-    """The labels that the pipeline's entity parts can give, sorted."""
     parts = [part for part in ("ner", "entity_ruler", "beam_ner") if part in loaded.pipe_names]
-    return sorted({label for part in parts for label in loaded.get_pipe(part).labels})
+    labels = sorted({label for part in parts for label in loaded.get_pipe(part).labels})  # type: ignore[attr-defined]
+    finds = _finds(labels)
+    if not finds:
+        raise _nameless(model, labels)
+
+    def spans(texts: Sequence[str]) -> list[list[Span]]:
+        loaded.max_length = max([loaded.max_length, *map(len, texts)])
+        return [
+            [(each.start_char, each.end_char, MAPPING[each.label_], SCORE) for each in read.ents if each.label_ in MAPPING]
+            for read in loaded.pipe(texts, batch_size=BATCH)
+        ]
+
+    return Model("SpacyModel", finds, spans)
 
 
-def found_by(loaded: Any) -> list[str]:
-    """Those of `NAMES` that the pipeline can find."""
-    found = {_MAPPING[label] for label in pipeline_labels(loaded) if label in _MAPPING}
-    return [name for name in NAMES if name in found]
+def _transformers(model: str) -> Model:
+    try:
+        from transformers import AutoModelForTokenClassification, AutoTokenizer
+        from transformers import pipeline as make
+
+        network = AutoModelForTokenClassification.from_pretrained(model)
+        reader: Any = make(
+            "token-classification", model=network, tokenizer=AutoTokenizer.from_pretrained(model), aggregation_strategy="simple"
+        )
+    except (OSError, ImportError, ValueError) as error:
+        raise _missing(
+            model, error, f"Give a folder with a token-classification model, or fetch it first (`hf download {model}`)"
+        ) from None
+    labels = sorted({str(label).removeprefix("B-").removeprefix("I-") for label in network.config.id2label.values()} - {"O"})
+    finds = _finds(labels)
+    if not finds:
+        raise _nameless(model, labels)
+
+    def spans(texts: Sequence[str]) -> list[list[Span]]:
+        pieces = [(at, start, text[start : start + WINDOW]) for at, text in enumerate(texts) for start in range(0, len(text), WINDOW // 2)]
+        found: list[set[Span]] = [set() for _ in texts]
+        read = reader([piece for _, _, piece in pieces], batch_size=BATCH) if pieces else []
+        for (at, start, _), entities in zip(pieces, read, strict=True):
+            for each in entities:
+                entity = MAPPING.get(each["entity_group"])
+                if entity and each["end"] > each["start"]:
+                    found[at].add((start + each["start"], start + each["end"], entity, float(each["score"])))
+        return [sorted(each) for each in found]
+
+    return Model("TransformersModel", finds, spans)
+
+
+def _gliner(model: str) -> Model:
+    try:
+        from gliner import GLiNER  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise _missing(model, error, "Install the library (`pip install gliner`)") from None
+    try:
+        loaded = GLiNER.from_pretrained(model)
+    except Exception as error:  # the library raises whatever its loader does
+        raise _missing(model, error, f"Give a folder with a GLiNER model, or fetch it first (`hf download {model}`)") from None
+
+    def spans(texts: Sequence[str]) -> list[list[Span]]:
+        found: list[list[Span]] = []
+        for start in range(0, len(texts), BATCH):
+            for entities in loaded.batch_predict_entities(list(texts[start : start + BATCH]), list(GLINER_LABELS), threshold=0.3):
+                found.append([(each["start"], each["end"], GLINER_LABELS[each["label"]], float(each["score"])) for each in entities])
+        return found
+
+    return Model("GlinerModel", NAMES, spans)
+
+
+def blank() -> Any:
+    """Presidio's spaCy engine over a blank pipeline: its own `load` would download a model."""
+    import spacy
+
+    from curate.pii.presidio import NerModelConfiguration, SpacyNlpEngine
+
+    engine = SpacyNlpEngine(ner_model_configuration=NerModelConfiguration())
+    engine.nlp = {"en": spacy.blank("en")}
+    return engine

@@ -1,18 +1,17 @@
 """Presidio's validated recognizers, as Finery uses them: what was changed in each, and why, is said beside it."""
 
 import ipaddress
-from functools import lru_cache
 from typing import Any
 
 import regex
-import tldextract
 from phonenumbers import Leniency, PhoneNumberMatcher
 
 from curate.pii.checks import luhn
-from curate.pii.context import words
+from curate.pii.context import context_screen
+from curate.pii.links import is_domain
 from curate.pii.presidio import Pattern, PatternRecognizer, RecognizerResult
 from curate.pii.presidio import predefined_recognizers as stock
-from curate.pii.screen import Finder, Screen, both, has, matches
+from curate.pii.screen import Finder
 
 # Seven digits with nothing but phone punctuation between them: fewer are no subscriber's number in most plans, and everywhere in sums.
 DIALLED = r"\d(?:(?:[^\w,;:$£%=*<>\"'!?&@#^|{}\n]|[xX\u30fc]){0,4}\d){6}"
@@ -25,13 +24,6 @@ UNPERSONAL = tuple(
         *("224.0.0.0/4", "240.0.0.0/4", "::/128", "::1/128", "fe80::/10", "fc00::/7", "ff00::/8"),
     )
 )
-# Special-use top-level names (RFC 2606, 6761, 6762, 8375) and those of office networks: no public suffixes, but in addresses all the same.
-LOCAL_NAMES = frozenset({"example", "test", "invalid", "localhost", "local", "internal", "intranet", "lan", "corp", "home", "arpa"})
-
-
-@lru_cache
-def _suffixes() -> Any:
-    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)  # the list inside the package: no network, no cache files
 
 
 class Email(stock.EmailRecognizer):  # type: ignore[misc]
@@ -39,8 +31,7 @@ class Email(stock.EmailRecognizer):  # type: ignore[misc]
 
     def validate_result(self, pattern_text: str) -> bool:
         """The domain ends in a public suffix or a special-use name."""
-        domain = pattern_text.rpartition("@")[2]
-        return domain.rpartition(".")[2].casefold() in LOCAL_NAMES or bool(_suffixes()(domain).suffix)
+        return is_domain(pattern_text.rpartition("@")[2])
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: Any = None, regex_flags: Any = None) -> list[RecognizerResult]:
         """Stock findings, cut by one character where it belongs to an escape (`\\nmaria@…` in a JSON string)."""
@@ -100,6 +91,38 @@ class UkPhone(PatternRecognizer):  # type: ignore[misc]
         digits = "".join(each for each in pattern_text if each.isdigit())
         national = regex.sub(r"^(?:0044|44)?0?", "", digits)
         return len(national) not in (9, 10)
+
+
+class GroupedPhone(PatternRecognizer):  # type: ignore[misc]
+    """Numbers in customary groups, whether or not they are assigned; looser groups only beside a word such as `phone` or `call`."""
+
+    def __init__(self) -> None:
+        free = r"(?<![\w.,:/=+*\-])"
+        end = r"(?:[ ]?(?:x|ext\.?)[ ]?\d{1,6})?(?![\w\-/=*+]|[.,]\d)"
+        shapes = (
+            (rf"{free}(?:(?:\+|00)?1[\-. ])?(?:\(\d{{3}}\)[ ]?|\d{{3}}[\-.])\d{{3}}[\-.]\d{{4}}{end}", 0.4),  # North America
+            (rf"{free}00\d{{1,3}}[\-. ]\d{{2,4}}[\-. ]\d{{2,4}}[\-. ]\d{{2,4}}(?:[\-. ]\d{{2,4}})?{end}", 0.4),
+            (rf"{free}0\d{{1,4}}[\-/ ]\d{{2,8}}(?:[\- ]\d{{2,4}}){{0,3}}{end}", 0.4),  # a trunk zero
+            (rf"{free}\(0?\d{{1,4}}\)[ ]?\d{{3,4}}[\- ]?\d{{3,4}}{end}", 0.4),  # an area code in brackets
+            (rf"{free}\+?\(?\d{{1,5}}\)?(?:[ \-./]{{1,2}}\d{{2,5}}){{1,5}}{end}", 0.1),
+            (rf"{free}\+?\d{{7,13}}{end}", 0.1),
+        )
+        super().__init__(
+            "PHONE_NUMBER",
+            name="GroupedPhone",
+            patterns=[Pattern(f"Groups {at}", shape, score) for at, (shape, score) in enumerate(shapes, 1)],
+            context=list(DIALLING),
+            global_regex_flags=regex.IGNORECASE | regex.MULTILINE,
+        )
+
+    def invalidate_result(self, pattern_text: str) -> bool:
+        """Too few digits or too many for a number, or a date."""
+        digits = sum(each.isdigit() for each in regex.split(r"[xe]", pattern_text, flags=regex.IGNORECASE)[0])
+        low = 9 if pattern_text.startswith("0") else 7
+        return not low <= digits <= 15 or bool(regex.fullmatch(r"(?:19|20)\d\d[-/. ]\d\d?[-/. ]\d\d?|\d\d?[-/. ]\d\d?[-/. ](?:19|20)\d\d", pattern_text))
+
+
+DIALLING = ("phone", "telephone", "tel", "mobile", "cell", "fax", "call", "call me", "dial", "ring", "whatsapp", "sms", "text me", "reach me", "phone number")
 
 
 class Card(stock.CreditCardRecognizer):  # type: ignore[misc]
@@ -194,56 +217,59 @@ class Ip(stock.IpRecognizer):  # type: ignore[misc]
         return self.keep_private and any(mapped in network for network in UNPERSONAL if network.version == mapped.version)
 
 
-class CredentialUrl(PatternRecognizer):  # type: ignore[misc]
-    """A URL that carries a password or a token. Other URLs are no personal data."""
+def _named(recognizer: Any, shape: str, context: tuple[str, ...]) -> Finder:
+    """A stock recognizer whose patterns count only with one of these context phrases."""
+    recognizer.context = list(context)
+    return Finder(recognizer, (SOME_DIGIT, shape, context_screen(context)))
 
-    NAMES = (
-        r"(?:access_?token|auth_?token|id_?token|token|api_?key|key|sig|signature|x-amz-signature|x-amz-credential|x-amz-security-token"
-        r"|passw(?:or)?d|pwd|secret|client_?secret|session_?id|sessionid|sid|jwt|auth)"
-    )
+
+SOME_DIGIT = "[0-9]"
+_GAP = r"(?:[^A-Za-z0-9_,;:$£%=*<>\"'!?&@#^|{}\n]|[xX]){0,4}"  # DIALLED's
+
+
+class Wallet(PatternRecognizer):  # type: ignore[misc]
+    """Wallets that Presidio's recognizer leaves out: Ethereum, Litecoin, Monero, Cardano. Transaction hashes (64 digits) are none."""
 
     def __init__(self) -> None:
-        end = r"[^\s\"'`<>)\]]*[^\s\"'`<>)\].,;:!?]"
         shapes = (
-            rf"\b(?:https?|wss?|git|svn)(?:\+\w+)?://[^\s/@:\"'<>]{{0,100}}:[^\s/@\"'<>]{{1,200}}@{end}",
-            rf"\b(?:https?|wss?)://[^\s\"'`<>?#]{{3,500}}[?#](?:[^\s\"'`<>]*&)?{self.NAMES}=[^\s\"'`<>&]{{7}}{end}",
+            r"(?<![\w])0x[0-9a-fA-F]{40}(?!\w)",
+            r"(?<!\w)[48][1-9A-HJ-NP-Za-km-z]{94}(?!\w)",
+            r"(?<!\w)(?:ltc1[a-z0-9]{39,59}|addr1[a-z0-9]{50,98})(?!\w)",
         )
-        super().__init__("URL", patterns=[Pattern(f"Credential URL {at}", shape, 0.9) for at, shape in enumerate(shapes, 1)])
-
-
-def _pattern(recognizer: Any, screen: Screen, context: tuple[str, ...] | None = None) -> Finder:
-    """A stock recognizer whose patterns count only with one of these context phrases."""
-    if context is not None:
-        recognizer.context = list(context)
-        screen = both(screen, matches(words(context).pattern, regex.IGNORECASE))
-    return Finder(recognizer, screen)
+        super().__init__(
+            "CRYPTO",
+            name="WalletRecognizer",
+            patterns=[Pattern(f"Wallet {at}", each, 0.5) for at, each in enumerate(shapes)],
+            global_regex_flags=regex.MULTILINE,
+        )
 
 
 def finders(phone_regions: tuple[str, ...], keep_private_ips: bool) -> tuple[Finder, ...]:
     """New recognizers with their screens, in no special order."""
-    dialled = matches(DIALLED)
+    dialled = (SOME_DIGIT, rf"[0-9](?:{_GAP}[0-9]){{6}}")
     phones = [Finder(Phone(supported_regions=phone_regions), dialled)]
     if "GB" in phone_regions:
         uk = UkPhone("PHONE_NUMBER", name="UkPhoneRecognizer", patterns=[Pattern("UK number", UK_SHAPES[0], 0.5)])
         phones.append(Finder(uk, dialled))
-    return (  # screens begin with a digit or a sign wherever they can: those are rare in prose, letters are not
+    phones.append(Finder(GroupedPhone(), (SOME_DIGIT, r"[0-9](?:[^0-9A-Za-z\n]{0,3}[0-9]){6}")))
+    return (
         *phones,
-        Finder(Email(), has("@")),
-        Finder(Card(), matches(r"\d(?:[-.\s]?\d){11}")),
-        Finder(Iban(), matches(r"(?<=[A-Za-z]{2})[0-9]{2}[ \-]?[A-Za-z0-9]")),
-        Finder(Ip(keep_private_ips), matches(r"\d\.\d{1,3}\.\d{1,3}\.\d|:[0-9a-f]{0,4}:", regex.IGNORECASE)),
+        Finder(Email(), ("@",)),
+        Finder(Card(), (SOME_DIGIT, r"[0-9](?:[-.\s]?[0-9]){11}")),
+        Finder(Iban(), (SOME_DIGIT, r"[A-Za-z][0-9]{2}[ \-]?[A-Za-z0-9]", r"[A-Za-z]{2}[0-9]{2}(?:[ \-]?[A-Za-z0-9]){11}")),
+        Finder(Ip(keep_private_ips), (r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:",)),
         Finder(
             stock.MacAddressRecognizer(),
-            matches(r"([:-])[0-9a-f]{2}\1[0-9a-f]{2}\1|\.[0-9a-f]{4}\.[0-9a-f]{4}", regex.IGNORECASE),
+            (r"[0-9A-Fa-f](?::[0-9A-Fa-f]{2}){2}:|[0-9A-Fa-f](?:-[0-9A-Fa-f]{2}){2}-|\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}",),
         ),
-        Finder(stock.CryptoRecognizer(), matches(r"(?:bc1|[13])[a-z0-9]{25}", regex.IGNORECASE)),
-        Finder(CredentialUrl(), has("://")),
-        Finder(Ssn(), matches(r"[0-9](?:[- .]?[0-9]){8}")),
-        Finder(stock.UsItinRecognizer(context=["itin", "taxpayer", "tax id", "tin"]), matches(r"9\d{2}[- ]?\d{2}[- ]?\d{4}")),
-        _pattern(stock.UsPassportRecognizer(), matches(r"[0-9]{8}"), ("passport",)),
-        _pattern(
+        Finder(stock.CryptoRecognizer(), (SOME_DIGIT, r"(?i:(?:bc1|[13])[a-z0-9]{25})")),
+        Finder(Wallet(), (SOME_DIGIT, r"0x[0-9a-fA-F]{40}|[48][1-9A-HJ-NP-Za-km-z]{94}|(?:ltc1|addr1)[a-z0-9]{30}")),
+        Finder(Ssn(), (SOME_DIGIT, r"[0-9](?:[- .]?[0-9]){8}")),
+        Finder(stock.UsItinRecognizer(context=["itin", "taxpayer", "tax id", "tin"]), (SOME_DIGIT, r"9[0-9]{2}[- ]?[0-9]{2}[- ]?[0-9]{4}")),
+        _named(stock.UsPassportRecognizer(), "[0-9]{8}", ("passport",)),
+        _named(
             stock.UsLicenseRecognizer(),
-            matches(r"\d"),
+            SOME_DIGIT,
             (
                 "driver license",
                 "driver's license",
@@ -255,18 +281,14 @@ def finders(phone_regions: tuple[str, ...], keep_private_ips: bool) -> tuple[Fin
                 "dl no",
             ),
         ),
-        _pattern(
+        _named(
             stock.UsBankRecognizer(),
-            matches(r"[0-9]{8}"),
+            "[0-9]{8}",
             ("bank account", "account number", "account no", "account num", "acct", "sort code", "routing number", "current account"),
         ),
-        Finder(Nino(), matches(r"[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[a-d]", regex.IGNORECASE)),
-        _pattern(stock.NhsRecognizer(), matches(r"[0-9]{3}[- ]?[0-9]{3}[- ]?[0-9]{4}"), ("nhs", "health service", "health number")),
-        _pattern(stock.UkPassportRecognizer(), matches(r"\d{7}"), ("passport", "travel document", "hmpo")),
-        Finder(stock.UkDrivingLicenceRecognizer(), matches(r"[0-9]{6}[a-z9]{2}", regex.IGNORECASE)),
-        _pattern(
-            stock.UkPostcodeRecognizer(),
-            matches(r"(?<=[0-9a-z]\s?)[0-9][a-z]{2}(?![0-9a-z])", regex.IGNORECASE),
-            ("postcode", "post code", "postal code", "address", "zip code"),
-        ),
+        Finder(Nino(), (SOME_DIGIT, r"[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-Da-d]")),
+        _named(stock.NhsRecognizer(), r"[0-9]{3}[- ]?[0-9]{3}[- ]?[0-9]{4}", ("nhs", "health service", "health number")),
+        _named(stock.UkPassportRecognizer(), "[0-9]{7}", ("passport", "travel document", "hmpo")),
+        Finder(stock.UkDrivingLicenceRecognizer(), (SOME_DIGIT, r"[0-9]{6}[A-Za-z9]{2}")),
+        _named(stock.UkPostcodeRecognizer(), "[0-9][A-Za-z]{2}", ("postcode", "post code", "postal code", "address", "zip code")),
     )

@@ -4,6 +4,7 @@ Every module takes Presidio from here, so that the order of imports cannot matte
 """
 
 import sys
+from typing import Any
 
 _HEAVY = ("torch", "transformers")
 _absent = [name for name in _HEAVY if name not in sys.modules]
@@ -25,6 +26,13 @@ finally:
     for _name in _absent:
         del sys.modules[_name]
 
+
+def no_tokens() -> Any:
+    """What recognizers are given instead of tokens: none of ours reads them."""
+    nothing: Any = []
+    return NlpArtifacts(nothing, nothing, nothing, nothing, None, "en")
+
+
 __all__ = [
     "AnalyzerEngine",
     "ContextAwareEnhancer",
@@ -36,5 +44,6 @@ __all__ = [
     "RecognizerRegistry",
     "RecognizerResult",
     "SpacyNlpEngine",
+    "no_tokens",
     "predefined_recognizers",
 ]

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import regex
 
 from curate.pii.presidio import Pattern, PatternRecognizer
-from curate.pii.screen import Finder, Screen, has, has_folded
+from curate.pii.screen import Finder, any_case, anywhere
+from curate.pii.tokens import TOKENS
 
 LOOSE = regex.IGNORECASE | regex.MULTILINE
 EXACT = regex.MULTILINE  # tokens have a fixed case; Presidio takes 0 for "not given"
@@ -73,6 +74,18 @@ def is_random(value: str) -> bool:
     return -sum(count / len(value) * math.log2(count / len(value)) for count in counts) >= 3
 
 
+def is_very_random(value: str) -> bool:
+    """As `is_random`, with 3.5 bits a character, and neither a UUID nor a hash of 32, 40 or 64 hex digits.
+
+    >>> is_very_random("kQ9vX2mZ7pL4wR8tB1nC"), is_very_random("9f86d081884c7d659a2feaa0c55ad015")
+    (True, False)
+    """
+    if not is_random(value) or regex.fullmatch(r"[0-9a-fA-F]+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value):
+        return False
+    counts = Counter(value).values()
+    return -sum(count / len(value) * math.log2(count / len(value)) for count in counts) >= 3.5
+
+
 def is_token(value: str) -> bool:
     """What follows `Bearer`: a digit, or twenty characters."""
     return is_filled(value) and (bool(regex.search(r"\d", value)) or len(value) >= 20)
@@ -91,8 +104,13 @@ _SCHEMES = (
 )
 
 
-def _secret(kind: str, screen: Screen, *patterns: str, flags: int = EXACT, check: Callable[[str], bool] | None = None, name: str) -> Finder:
-    return Finder(SecretRecognizer(kind, patterns, flags, check, name), screen)
+# The sign after the name lies within five characters of it, or the verb does.
+PASSWORD_SCREEN = r"(?i:(?:pass(?:word|wd|phrase|code)|pwd|psk)(?:[\"'`\]]{0,2}\s{0,3}[=:]|\s{1,3}(?:is|was|to)))"
+KEY_SCREEN = r"(?i:(?:key|token|secret|value)[\"'`\]]{0,2}\s{0,3}[=:])"
+
+
+def _secret(kind: str, screen: str, *patterns: str, flags: int = EXACT, check: Callable[[str], bool] | None = None, name: str) -> Finder:
+    return Finder(SecretRecognizer(kind, patterns, flags, check, name), (screen,))
 
 
 def finders() -> tuple[Finder, ...]:
@@ -100,22 +118,22 @@ def finders() -> tuple[Finder, ...]:
     return (
         _secret(
             "PRIVATE_KEY",
-            has("PRIVATE KEY", "PuTTY-User-Key-File"),
+            anywhere("PRIVATE KEY", "PuTTY-User-Key-File"),
             rf"-----BEGIN {_BLOCK}(?:(?s:.*?)-----END {_BLOCK}|(?:(?:\s|\\[nr])*[A-Za-z0-9+/=]{{20,}})*)",
             r"PuTTY-User-Key-File-\d:(?s:.*?)Private-MAC: ?[0-9a-fA-F]+",
             name="PrivateKeyRecognizer",
         ),
         _secret(
             "CONNECTION_STRING",
-            has("://"),
+            anywhere("://"),
             rf"(?<![a-z]){_SCHEMES}://[^\s/@:\"'<>]{{0,100}}:[^\s/@\"'<>]{{1,200}}@[^\s\"'`<>)\]]{{0,300}}[^\s\"'`<>)\].,;]",
             flags=LOOSE,
             name="ConnectionStringRecognizer",
         ),
-        _secret("JWT", has("eyJ"), r"\beyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]{8,}(?:\.[\w\-]+){0,2}", name="JwtRecognizer"),
+        _secret("JWT", anywhere("eyJ"), r"\beyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]{8,}(?:\.[\w\-]+){0,2}", name="JwtRecognizer"),
         _secret(
             "AUTHORIZATION",
-            has_folded("bearer", "author"),
+            any_case("bearer", "author"),
             r"\bbearer[\s:]{1,3}[\"']?\K[a-z0-9._~+/\-]{8,}={0,2}",
             r"\bauthorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?:basic|token|apikey|digest)\s{1,3}\K[a-z0-9._~+/\-]{8,}={0,2}",
             flags=LOOSE,
@@ -124,7 +142,7 @@ def finders() -> tuple[Finder, ...]:
         ),
         _secret(
             "PASSWORD",
-            has_folded("pass", "pwd", "psk"),
+            PASSWORD_SCREEN,
             rf"{_PASSWORD}{_TO}([\"'`])\K[^\"'`\n]{{4,200}}(?=\1)",
             flags=LOOSE,
             check=is_filled,
@@ -132,7 +150,7 @@ def finders() -> tuple[Finder, ...]:
         ),
         _secret(
             "PASSWORD",
-            has_folded("pass", "pwd", "psk"),
+            PASSWORD_SCREEN,
             rf"{_PASSWORD}{_TO}\K(?:[^\s\"'`<>;&]|&(?!\w+=)){{3,199}}[^\s\"'`<>;&,.)\]}}]",
             rf"{_PASSWORD}\s{{1,3}}(?:is|was|to)\s{{1,3}}(?:now\s{{1,3}})?[\"'`]?\K[^\s\"'`<>;&]{{3,199}}[^\s\"'`<>;&,.)\]}}?]",
             flags=LOOSE,
@@ -141,16 +159,16 @@ def finders() -> tuple[Finder, ...]:
         ),
         _secret(
             "API_KEY",
-            has_folded("key", "token", "secret"),
+            KEY_SCREEN,
             rf"{_KEY}{_TO}[\"'`]?\K[a-z0-9_\-./+=~]{{16,512}}",
             flags=LOOSE,
             check=is_random,
             name="ApiKeyRecognizer",
         ),
-        _secret("AWS_KEY", has("AKIA", "ASIA", "ABIA", "ACCA"), r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b", name="AwsKeyIdRecognizer"),
+        _secret("AWS_KEY", anywhere("AKIA", "ASIA", "ABIA", "ACCA"), r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b", name="AwsKeyIdRecognizer"),
         _secret(
             "AWS_KEY",
-            has_folded("aws"),
+            any_case("aws"),
             r"aws[^\n]{0,30}?(?:secret|key)[^\n]{0,30}?[:=]\s{0,3}[\"']?\K[a-z0-9/+]{40}(?![a-z0-9/+=])",
             flags=LOOSE,
             check=is_random,
@@ -158,13 +176,13 @@ def finders() -> tuple[Finder, ...]:
         ),
         _secret(
             "AZURE_KEY",
-            has("AccountKey", "SharedAccessKey"),
+            anywhere("AccountKey", "SharedAccessKey"),
             r"(?:AccountKey|SharedAccessKey)\s?=\s?\K[A-Za-z0-9+/]{40,88}={0,2}",
             name="AzureKeyRecognizer",
         ),
         _secret(
             "GOOGLE_KEY",
-            has("AIza", "ya29.", "GOCSPX-"),
+            anywhere("AIza", "ya29.", "GOCSPX-"),
             r"\bAIza[\w\-]{35}(?![\w\-])",
             r"\bya29\.[\w\-]{20,}",
             r"\bGOCSPX-[\w\-]{20,}",
@@ -172,20 +190,20 @@ def finders() -> tuple[Finder, ...]:
         ),
         _secret(
             "GITHUB_TOKEN",
-            has("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+            anywhere("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
             r"\bgh[pousr]_[A-Za-z0-9]{30,255}",
             r"\bgithub_pat_\w{22,255}",
             name="GithubTokenRecognizer",
         ),
         _secret(
             "GITLAB_TOKEN",
-            has("gl"),
+            r"gl[a-z]{2,5}-",
             r"\bgl(?:pat|dt|rt|cbt|ptt|soat|ft|imt|agent|oas|rtr)-[\w\-.]{18,}[\w\-]",
             name="GitlabTokenRecognizer",
         ),
         _secret(
             "SLACK_TOKEN",
-            has("xox", "xapp-", "hooks.slack.com"),
+            anywhere("xox", "xapp-", "hooks.slack.com"),
             r"\bxox[a-z](?:\.xox[a-z])?-[A-Za-z0-9\-]{10,}",
             r"\bxapp-\d-[A-Za-z0-9\-]{10,}",
             r"https://hooks\.slack\.com/(?:services|workflows)/[\w/]{20,}",
@@ -193,24 +211,34 @@ def finders() -> tuple[Finder, ...]:
         ),
         _secret(
             "STRIPE_KEY",
-            has("k_live_", "k_test_", "whsec_"),
+            anywhere("k_live_", "k_test_", "whsec_"),
             r"\b[sr]k_(?:live|test)_[A-Za-z0-9]{10,}",
             r"\bwhsec_[A-Za-z0-9+/=]{16,}",
             name="StripeKeyRecognizer",
         ),
         _secret(
             "OPENAI_KEY",
-            has("sk-"),
+            anywhere("sk-"),
             r"\bsk-(?!ant-)(?:proj-|svcacct-|admin-|or-v1-)?[\w\-]{20,}",
             check=is_random,
             name="OpenAiKeyRecognizer",
         ),
-        _secret("ANTHROPIC_KEY", has("sk-ant-"), r"\bsk-ant-[\w\-]{20,}", name="AnthropicKeyRecognizer"),
-        _secret("HUGGINGFACE_TOKEN", has("hf_", "api_org_"), r"\b(?:hf|api_org)_[A-Za-z0-9]{30,}", name="HuggingFaceTokenRecognizer"),
-        _secret("NPM_TOKEN", has("npm_"), r"\bnpm_[A-Za-z0-9]{30,}", name="NpmTokenRecognizer"),
-        _secret("PYPI_TOKEN", has("pypi-"), r"\bpypi-[\w\-]{50,}", name="PypiTokenRecognizer"),
-        _secret("SENDGRID_KEY", has("SG."), r"\bSG\.[\w\-]{16,}\.[\w\-]{16,}", name="SendgridKeyRecognizer"),
-        _secret("TWILIO_KEY", has("SK", "AC"), r"\b(?:SK|AC)[0-9a-f]{32}\b", name="TwilioKeyRecognizer"),
-        _secret("TELEGRAM_TOKEN", has(":AA"), r"(?<!\d)\d{8,10}:AA[\w\-]{33}(?![\w\-])", name="TelegramTokenRecognizer"),
-        _secret("DIGITALOCEAN_TOKEN", has("_v1_"), r"\bdo[opr]_v1_[0-9a-f]{40,}", name="DigitalOceanTokenRecognizer"),
+        _secret("ANTHROPIC_KEY", anywhere("sk-ant-"), r"\bsk-ant-[\w\-]{20,}", name="AnthropicKeyRecognizer"),
+        _secret("HUGGINGFACE_TOKEN", anywhere("hf_", "api_org_"), r"\b(?:hf|api_org)_[A-Za-z0-9]{30,}", name="HuggingFaceTokenRecognizer"),
+        _secret("NPM_TOKEN", anywhere("npm_"), r"\bnpm_[A-Za-z0-9]{30,}", name="NpmTokenRecognizer"),
+        _secret("PYPI_TOKEN", anywhere("pypi-"), r"\bpypi-[\w\-]{50,}", name="PypiTokenRecognizer"),
+        _secret("SENDGRID_KEY", anywhere("SG."), r"\bSG\.[\w\-]{16,}\.[\w\-]{16,}", name="SendgridKeyRecognizer"),
+        _secret("TWILIO_KEY", r"(?:SK|AC)[0-9a-f]{32}", r"\b(?:SK|AC)[0-9a-f]{32}\b", name="TwilioKeyRecognizer"),
+        _secret("TELEGRAM_TOKEN", anywhere(":AA"), r"(?<!\d)\d{8,10}:AA[\w\-]{33}(?![\w\-])", name="TelegramTokenRecognizer"),
+        _secret(
+            "RANDOM",
+            r"(?i:credential|passkey|otp|seed|salt|nonce|webhook|signature|hmac|license|licence|activation|recovery)",
+            r"(?:credentials?|passkey|(?:otp|totp|recovery|backup|activation|licen[cs]e|webhook|hmac|signing)[_\- ]?(?:code|key|seed|secret|salt)?)"
+            rf"{_TO}[\"'`]?\K[a-z0-9_\-+/=~]{{20,512}}(?![a-z0-9_\-+/=~.])",
+            flags=LOOSE,
+            check=is_very_random,
+            name="RandomStringRecognizer",
+        ),
+        *(_secret("TOKEN", screen, pattern, name=f"{name}TokenRecognizer") for name, screen, pattern in TOKENS),
+        _secret("DIGITALOCEAN_TOKEN", anywhere("_v1_"), r"\bdo[opr]_v1_[0-9a-f]{40,}", name="DigitalOceanTokenRecognizer"),
     )

@@ -1,0 +1,158 @@
+"""Names of people without a model: what stands where names stand (`my name is`, `Ms`, `Dear`, a signature, `Name:`), and listed names.
+
+A listed first name with a capital counts alone, unless it is a word, a place or a month too (`AMBIGUOUS`); with a last name after it that
+one may be a word as well. Inside code (`Martin(`, `os.Grace`, `class_Anna`) nothing counts.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import regex
+
+from curate.pii.name_lists import AMBIGUOUS, MAKES_A_PLACE, NOT_NAMES, names
+from curate.pii.presidio import EntityRecognizer, RecognizerResult
+from curate.pii.screen import Finder
+
+CUED, FULL, HALF, ALONE, SURNAME = 0.85, 0.6, 0.5, 0.45, 0.4  # by its place; first and last listed; first only; one first name; one last name
+LONGEST = 4  # words of a name
+LONG_SURNAME = 5  # letters: shorter ones are too often a word or an abbreviation
+
+_PIECE = r"\p{Lu}[\p{L}\p{M}]*"
+_WORD = rf"{_PIECE}(?:['’\-]\p{{L}}[\p{{L}}\p{{M}}]+)*"
+_PARTICLE = r"(?:(?:van|von|der|den|de|del|della|di|da|dos|das|du|la|le|bin|ibn|al|el|ter|ten|af|av)[ ]){0,2}"
+_NEXT = rf"[ ]{_PARTICLE}(?:{_WORD}|\p{{Lu}}\.)"
+_RUN = regex.compile(rf"(?<![\p{{L}}\p{{M}}\p{{N}}_@/.#\-\\$=<])({_WORD})(?:{_NEXT}){{0,5}}")
+_PARTS = regex.compile(rf"{_WORD}|\p{{Lu}}\.")
+_CUT = regex.compile(r"['’\-]")
+_NAME = rf"(?P<name>{_WORD}(?:{_NEXT}){{0,3}})"
+# Each cue, and whether the name after it must be a listed one. The cue's own words are in any case, the name has its capital.
+_CUES = (
+    (rf"\b(?i:my (?:full )?name(?:'s|’s| is)|(?:his|her|their) name is|name is|named|call me|signed by|this is)[ ]{_NAME}", True),
+    (rf"\b(?:I am|I'm|I’m|i am|i'm)[ ]{_NAME}", True),
+    (rf"\b(?:Mr|Mrs|Ms|Mx|Dr|Prof|Sir|Dame|Lady|Rev|Herr|Frau|Señora?|Mme|Monsieur|Madame|MR|MRS|MS|DR|mr|mrs|ms|dr|Professor|Doctor|Miss)\.?[ ]{_NAME}", False),
+    (rf"(?m:^|[\"'>]|\\n)[ \t]*(?i:dear)[ ]{_NAME}(?=[ ]?(?:[,:!]|\n|$|\\n))", False),
+    (rf"\b(?i:hi|hello|hey|thanks|thank you|good morning|good afternoon|good evening)[, ] ?{_NAME}(?=[ ]?[,!.\n])", True),
+    (rf"(?i:\b(?:regards|sincerely|yours truly|yours faithfully|best wishes|cheers|all the best|many thanks|respectfully|cordially))[,.!]?[ ]{{0,2}}(?:\n|\\n)\s{{0,4}}{_NAME}(?=[ ]?[,.]?[ ]?(?:\n|$|\\n|\"))", False),
+    (
+        r"\b(?i:(?:full|first|last|given|family|maiden|middle|customer|patient|client|contact|employee|account ?holder|cardholder|guest|"
+        rf"passenger|applicant|tenant|sender|recipient)[ _\-]?name|surname|forename|firstname|lastname|fullname)[\"']?\s{{0,2}}[:=]\s{{0,2}}[\"']?{_NAME}(?![(\[_.=])",
+        False,
+    ),
+    (rf"\b(?i:name|attn|attention|author|from|signed|patient|customer|client|contact|cardholder)[\"']?:\s{{0,2}}[\"']?{_NAME}(?![(\[_.=])", True),
+    (r"\b(?i:my name is|my name's|my name’s)[ ](?P<name>\p{Ll}[\p{L}\-]{2,})", True),
+)  # fmt: skip
+# What the lower-case text must hold for each cue: a search for these costs a tenth of the pattern's.
+_LITERALS = (
+    ("name", "call me", "signed by", "this is"),
+    ("i am ", "i'm ", "i’m "),
+    ("mr", "ms", "mx", "dr", "prof", "sir ", "dame ", "lady ", "rev", "herr ", "frau ", "señor", "mme", "monsieur", "madame", "doctor ", "miss "),
+    ("dear ",),
+    ("hi", "hello", "hey", "thank", "good "),
+    ("regards", "sincerely", "yours", "best wishes", "cheers", "all the best", "many thanks", "respectfully", "cordially"),
+    ("name",),
+    ("name", "attn", "attention", "author", "from", "signed", "patient", "customer", "client", "contact", "cardholder"),
+    ("my name",),
+)
+_CUE_PATTERNS = tuple((literals, regex.compile(pattern), listed) for literals, (pattern, listed) in zip(_LITERALS, _CUES, strict=True))
+
+@lru_cache(maxsize=1)
+def _listed() -> tuple[frozenset[str], frozenset[str]]:
+    """First and last names, lower-case."""
+    both = names()
+    return frozenset(each.lower() for each in both.first), frozenset(each.lower() for each in both.last)
+
+
+class PersonNames(EntityRecognizer):  # type: ignore[misc]
+    """Names by their place and by lists."""
+
+    def __init__(self) -> None:
+        super().__init__(["PERSON"], name="PersonNames")
+
+    def load(self) -> None:
+        """Nothing: the lists come with the first text."""
+
+    def analyze(self, text: str, entities: list[str], nlp_artifacts: Any = None) -> list[RecognizerResult]:
+        """Names, each with one of this module's scores."""
+        found: dict[tuple[int, int], float] = {}
+        for start, end, score in (*_by_list(text), *_by_cue(text)):
+            found[start, end] = max(score, found.get((start, end), 0.0))
+        metadata = {RecognizerResult.RECOGNIZER_NAME_KEY: self.name, RecognizerResult.RECOGNIZER_IDENTIFIER_KEY: self.id}
+        return [RecognizerResult("PERSON", start, end, score, recognition_metadata=dict(metadata)) for (start, end), score in found.items()]
+
+
+def _key(word: str) -> str:
+    """What of a word is looked up: up to its first hyphen or apostrophe."""
+    return (word if word.isalpha() else _CUT.split(word, maxsplit=1)[0]).lower()
+
+
+def _by_list(text: str) -> Iterator[tuple[int, int, float]]:
+    first, last = _listed()
+    for run in _RUN.finditer(text):
+        words = [match.span() for match in _PARTS.finditer(text, run.start(), run.end())]
+        keys = [_key(text[start:end]) for start, end in words]
+        if first.isdisjoint(keys) and last.isdisjoint(keys):
+            continue
+        at = 0
+        while at < len(words):
+            size, score = _name_at(keys, at, first, last)
+            if (
+                size
+                and _stands_free(text, words[at][0], words[at + size - 1][1])
+                and not _is_place(text, keys, at + size, words[at + size - 1][1])
+            ):
+                yield words[at][0], words[at + size - 1][1], score
+            at += size or 1
+
+
+def _name_at(keys: list[str], at: int, first: frozenset[str], last: frozenset[str]) -> tuple[int, float]:
+    """How many words from `at` on are a name, and its score; (0, 0) for none."""
+    key = keys[at]
+    if key in NOT_NAMES:
+        return 0, 0.0
+    if key not in first:
+        return (1, SURNAME) if key in last and key not in AMBIGUOUS and len(key) >= LONG_SURNAME else (0, 0.0)
+    end, surname = at + 1, False
+    while end < len(keys) and end - at < LONGEST and keys[end] not in NOT_NAMES and keys[end] not in MAKES_A_PLACE:
+        initial = len(keys[end]) <= 2
+        known = keys[end] in last or (keys[end] in first and keys[end] not in AMBIGUOUS)
+        if not (initial or known or (key not in AMBIGUOUS and not surname)):
+            break
+        surname = surname or (not initial and (key not in AMBIGUOUS or (known and keys[end] not in AMBIGUOUS)))
+        end += 1
+    if surname:
+        return end - at, FULL if keys[end - 1] in last else HALF
+    return (1, ALONE) if key not in AMBIGUOUS else (0, 0.0)
+
+
+def _stands_free(text: str, start: int, end: int) -> bool:
+    """Not part of code, an address or a path."""
+    after = text[end : end + 2]
+    return not (
+        after[:1] in ("_", "@", "(", "=", "[", "/", "\\", "&")
+        or (len(after) == 2 and after[0] in ".-:" and (after[1].isalnum() or after[1] in "_:>"))
+    )
+
+
+def _is_place(text: str, keys: list[str], next_at: int, end: int) -> bool:
+    """A word follows that makes a firm, a street or a town of the name."""
+    return next_at < len(keys) and keys[next_at] in MAKES_A_PLACE
+
+
+def _by_cue(text: str) -> Iterator[tuple[int, int, float]]:
+    first, last = _listed()
+    folded = text.lower()
+    for literals, pattern, listed in _CUE_PATTERNS:
+        for match in pattern.finditer(text) if any(each in folded for each in literals) else ():
+            words = [each.span() for each in _PARTS.finditer(text, *match.span("name"))] or [match.span("name")]
+            keys = [_key(text[start:end]) for start, end in words]
+            size = next((at for at, key in enumerate(keys) if key in NOT_NAMES or key in MAKES_A_PLACE), len(keys))
+            if not size or (listed and not (keys[0] in first or (size > 1 and keys[size - 1] in last))):
+                continue
+            if _stands_free(text, words[0][0], words[size - 1][1]):
+                yield words[0][0], words[size - 1][1], CUED
+
+
+def finder() -> Finder:
+    """The recognizer. Any capitalised word lets a text pass, or the one cue that takes lower-case names."""
+    return Finder(PersonNames(), (r"\p{Lu}\p{L}|(?i:my name['’]?(?:s| is))",))
