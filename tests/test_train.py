@@ -255,7 +255,7 @@ def test_verify_names_what_differs(
 
 def test_verify_without_a_record_says_so(tmp_path: Path, data: Path, base: Path) -> None:
     with pytest.raises(record.InputError, match=r"provenance\.json: no such file"):
-        verify.problems(tmp_path, data, base)
+        verify.problems(tmp_path, data, base, tmp_path / "dvc.lock")
 
 
 class _Killed(Exception):
@@ -485,7 +485,7 @@ def test_nf4_without_bitsandbytes_says_what_to_do(base: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        (("adapter=full", "quantize=nf4"), "do not go together"),
+        (("adapter=full", "quantize=nf4"), "needs quantize none"),
         (("target_modules=[lm_head]",), "lm_head"),
         (("rank=0",), "rank"),
         (("method=ppo",), "method"),

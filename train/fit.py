@@ -29,6 +29,7 @@ class Fitted:
     history: list[dict[str, Any]]
     curve: list[tuple[int, float | None, float | None]]
     hardware: dict[str, Any]
+    labels: list[str] | None  # what the scores of the head mean, in order; None for a model that writes
 
 
 def fit(data: Path, base: Path, adapter: Path | None, folder: Path, params: "Params") -> Fitted:
@@ -93,7 +94,7 @@ def fit(data: Path, base: Path, adapter: Path | None, folder: Path, params: "Par
     with advice(params.batch_size):
         done = made.train(resume_from_checkpoint=str(resume) if resume else None)
     _save(made, data, base, adapter, tokenizer)
-    return _story(made, counts, hardware, None if resume else float(done.training_loss))
+    return _story(made, counts, hardware, None if resume else float(done.training_loss), labels)
 
 
 def _check(train: rows.Rows, validation: rows.Rows, model: Any, data: Path, base: Path, params: "Params") -> None:
@@ -130,7 +131,7 @@ def _save(made: Any, data: Path, base: Path, adapter: Path | None, tokenizer: An
     made.accelerator.wait_for_everyone()
 
 
-def _story(made: Any, counts: dict[str, Any], hardware: dict[str, Any], mean_loss: float | None) -> Fitted:
+def _story(made: Any, counts: dict[str, Any], hardware: dict[str, Any], mean_loss: float | None, labels: list[str] | None) -> Fitted:
     """The figures of the run. The best step is that of the lowest validation loss, or the highest validation reward."""
     state, key = made.state, made.args.metric_for_best_model or "eval_loss"
     train_key, sign = ("reward", -1) if key == "eval_reward" else ("loss", 1)
@@ -155,7 +156,7 @@ def _story(made: Any, counts: dict[str, Any], hardware: dict[str, Any], mean_los
     curve: list[tuple[int, float | None, float | None]] = [
         (step, _last(state.log_history, train_key, step), value) for step, value in evaluated.items()
     ]
-    return Fitted(metrics, state.log_history, curve, hardware)
+    return Fitted(metrics, state.log_history, curve, hardware, labels)
 
 
 def _counts(model: Any, train: rows.Rows, validation: rows.Rows) -> dict[str, Any]:

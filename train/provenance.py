@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import yaml
 
 from curate import store
 from curate.record import InputError
@@ -131,6 +132,22 @@ def code(folder: Path) -> dict[str, Any]:
     return {"commit": commit, "clean": None if changed is None else not changed}
 
 
+def lock_sha256(path: Path) -> str | None:
+    """Hash of what dvc.lock says of the stages before training; null where there is none. Training's own entry and those of the reports
+    are left out: they are written after it."""
+    try:
+        stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return None
+    before = {name: stage for name, stage in stages.items() if name not in ("report", "train", "evaluate")}
+    return text_sha256(orjson.dumps(before, option=orjson.OPT_SORT_KEYS))
+
+
+def knows_commit(folder: Path, commit: str) -> bool:
+    """Whether the repository around `folder` holds this commit."""
+    return _git(folder, "cat-file", "-e", f"{commit}^{{commit}}") is not None
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False, timeout=60)
@@ -148,6 +165,7 @@ def collect(
         "dataset": data,
         "base": origin,
         "weights": weights(adapter),
+        "dvc_lock_sha256": lock_sha256(Path("dvc.lock")),
         "code": code(Path.cwd()),
         "params": _without_secrets(sections),
         "seeds": seeds,

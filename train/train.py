@@ -73,7 +73,7 @@ class Params:
             self.method, self.adapter, self.packing, self.gradient_checkpointing, self.batch_size, self.accumulation, self.generations
         )
         if reason:
-            raise ValueError(f"train: {reason}")
+            raise ValueError(reason)
         if "lm_head" in self.target_modules:
             raise ValueError("train.target_modules: an adapter on lm_head is never trained by TRL. Leave lm_head out")
         if not self.target_modules:
@@ -105,10 +105,12 @@ def build(data: Path, base: Path, out: Path, params: Params, sections: dict[str,
         record = provenance.collect(dataset, origin, partial / "adapter", sections, {"train": params.seed}, fitted.hardware)
         record["started"] = started.isoformat(timespec="seconds")
         record["seconds"] = round(time.monotonic() - clock, 1)
+        record["train"] = asdict(params)
         record["loss_curve"] = [dict(zip(("step", "training", "validation"), each, strict=True)) for each in fitted.curve]
         record["metrics"] = fitted.metrics
+        record["labels"] = fitted.labels
         _write_json(partial / "adapter" / provenance.FILE, record)
-        (partial / "adapter" / "README.md").write_text(card.render(record, fitted.metrics, fitted.curve, asdict(params)), encoding="utf-8")
+        (partial / "adapter" / "README.md").write_text(card.of_record(record, None), encoding="utf-8")
         _write_json(partial / "metrics.json", fitted.metrics)
     shutil.rmtree(shelf, ignore_errors=True)
     _say_result(fitted, out)
