@@ -20,7 +20,11 @@ from curate import store
 from curate.record import InputError
 
 FILE = "provenance.json"
-NOT_HASHED = (FILE, "README.md")  # the record itself, and the card, which its reader may edit
+NOT_HASHED = (
+    FILE,
+    "README.md",
+    ".under-way",
+)  # the record itself, the card, which its reader may edit, and the mark of a folder being written
 LIBRARIES = (
     "torch",
     "transformers",
