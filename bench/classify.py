@@ -59,7 +59,7 @@ def prepare_base(folder: Path) -> Path:
 def _minilm() -> Path:
     spec = importlib.util.find_spec(embed.PACKAGE)
     assert spec is not None and spec.submodule_search_locations is not None
-    return Path(spec.submodule_search_locations[0])
+    return Path(spec.submodule_search_locations[0]) / "model"
 
 
 def run(*command: str) -> None:
