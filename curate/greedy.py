@@ -7,11 +7,13 @@ import numpy as np
 
 from curate.compiled import compiled, in_threads
 from curate.lsh import Buckets
+from curate.memory import starts
 from curate.sets import Boilerplate, Sets, likeness
 from curate.stage import default_workers
 
 MOST_PAIRS = 100_000  # rows of the table `pairs`; above it, a sample by hash of the ids
-BLOCK = 4096  # rows that meet the rows kept before them at the same time, in threads, and then each other
+BLOCK = 4096  # rows of a crowd that meet the rows kept before them at the same time, in threads, and then each other
+CROWD = 8  # a component with more than one part in so many of the work is shared by all threads
 
 
 @dataclass(frozen=True)
@@ -52,24 +54,49 @@ def decide(
     stay whatever they resemble, `draw` is a random u64 of each row, from its id. A row meets the kept rows of its buckets, the last one
     kept first, until one is found that it duplicates.
     """
-    rows = buckets.rows
-    order = np.argsort(rank[rows], kind="stable")
-    state = _State.of(sets, boilerplate, left, buckets, order, known[rows], draw[rows])
+    rows, threads = buckets.rows, default_workers()
+    crowd, shares = _shared_out(buckets, np.argsort(rank[rows], kind="stable"), threads)
+    state = _State.of(sets, boilerplate, left, buckets, np.concatenate((crowd, *shares)), known[rows], draw[rows])
     limits = (rule.threshold, rule.answers, rule.near_miss)
-    notes = [_Notes.empty(len(rows)) for _ in range(default_workers())]
-    for first in range(0, len(order), BLOCK):
-        last = min(first + BLOCK, len(order))
-        cuts = np.linspace(first, last, len(notes) + 1).astype(np.int64)
-        parts = [(int(cuts[at]), int(cuts[at + 1]), note) for at, note in enumerate(notes)]
-        for _ in in_threads(lambda part: _meet(*state, *part[2], part[0], part[1], -1, *limits), parts):
+    notes = [_Notes.empty(len(rows)) for _ in range(threads)]
+    for first in range(0, len(crowd), BLOCK):
+        last = min(first + BLOCK, len(crowd))
+        for _ in in_threads(
+            lambda part: _meet(*state, *part[0], *part[1:], -1, *limits), _parts(notes, np.linspace(first, last, threads + 1))
+        ):
             pass  # with what was kept in earlier blocks
         _meet(*state, *notes[0], first, last, first, *limits)  # with one another, from best to worst
+    cuts = len(crowd) + starts(np.array([len(share) for share in shares]))
+    for _ in in_threads(lambda part: _meet(*state, *part[0], *part[1:], 0, *limits), _parts(notes, cuts)):
+        pass
     dropped = state.kept_by >= 0
     kept_by, similarity = np.full(len(rank), -1, dtype=np.int64), np.zeros(len(rank))
     kept_by[rows[dropped]], similarity[rows[dropped]] = rows[state.kept_by[dropped]], state.similarity[dropped]
     pairs, alike = _smallest(notes)
     counts, histogram = (np.sum([getattr(note, name) for note in notes], axis=0) for name in ("counts", "histogram"))
     return Decided(kept_by, similarity, rows[pairs], alike, histogram[:101], int(counts[CHECKED]), int(counts[CONFLICTS]))
+
+
+def _parts(notes: "list[_Notes]", cuts: np.ndarray) -> "list[tuple[_Notes, int, int]]":
+    """What each thread does: where it writes, and from which to which place of the order."""
+    return [(note, int(cuts[at]), int(cuts[at + 1])) for at, note in enumerate(notes)]
+
+
+def _shared_out(buckets: Buckets, order: np.ndarray, threads: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """(the rows of crowds, the other rows, shared out among threads), each in `order`.
+
+    Rows that no chain of shared buckets connects never meet, so a thread can take whole components from the first row to the last. A
+    component with more than one part in `CROWD` of the work is a crowd, which all threads share. (What is a crowd decides which of several
+    duplicates a row is compared with first, so it must not depend on the number of threads.)
+    """
+    component = _components(buckets.starts, buckets.bucket, buckets.count)
+    work = np.bincount(component, weights=np.diff(buckets.starts), minlength=len(order))
+    in_crowd = work > max(work.sum() / CROWD, BLOCK)
+    place = np.empty(len(work), dtype=np.int64)
+    place[np.argsort(-work, kind="stable")] = np.arange(len(work))
+    turn = place % (2 * threads)
+    thread = np.where(in_crowd, -1, np.minimum(turn, 2 * threads - 1 - turn))[component[order]]  # to and fro: as much work for each
+    return order[thread < 0], [order[thread == each] for each in range(threads)]
 
 
 SAMPLED, CHECKED, CONFLICTS = 0, 1, 2  # places in `_Notes.counts`
@@ -150,6 +177,27 @@ def _smallest(notes: list[_Notes]) -> tuple[np.ndarray, np.ndarray]:
     drawn = np.concatenate([note.drawn[: note.counts[SAMPLED]] for note in notes])
     smallest = np.argsort(drawn, kind="stable")[:MOST_PAIRS]
     return pairs[smallest], alike[smallest]
+
+
+@compiled
+def _components(slots: np.ndarray, bucket: np.ndarray, count: int) -> np.ndarray:
+    """For each row the first row of its component: union-find over the buckets."""
+    parent, first = np.arange(len(slots) - 1), np.full(count, -1, dtype=np.int64)
+    for row in range(len(parent)):
+        mine = row
+        for own in range(slots[row], slots[row + 1]):
+            if first[bucket[own]] < 0:
+                first[bucket[own]] = row
+            theirs = first[bucket[own]]
+            while parent[theirs] != theirs:
+                parent[theirs] = parent[parent[theirs]]
+                theirs = parent[theirs]
+            lower, upper = min(mine, theirs), max(mine, theirs)
+            parent[upper] = lower
+            mine = lower
+    for row in range(len(parent)):
+        parent[row] = parent[parent[row]]
+    return parent
 
 
 @compiled

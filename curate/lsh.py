@@ -13,9 +13,9 @@ from functools import partial
 import numpy as np
 
 from curate.compiled import compiled, in_threads
+from curate.memory import starts
 from curate.record import ParamsError
 from curate.sets import PIECE, REST, Boilerplate, Sets, is_common
-from curate.shingle import starts
 
 EMPTY = np.uint32(0xFFFFFFFF)  # the signature of an empty set, as in datasketch
 AT_ONCE = 4  # shingles between two stores of a signature's minima

@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 
 from curate.compiled import compiled
+from curate.memory import starts
 from curate.sets import Boilerplate, Sets, likeness
-from curate.shingle import starts
 
 
 def matches(index: pl.Series, queries: pl.Series, threshold: float, boilerplate: Boilerplate | None = None) -> pl.DataFrame:

@@ -5,8 +5,8 @@ import polars as pl
 
 from curate import lsh
 from curate.compiled import compiled
+from curate.memory import starts
 from curate.sets import Boilerplate, Sets, likeness
-from curate.shingle import starts
 
 REMEMBERED = 1 << 20  # pairs that were compared last and need no second look
 ENOUGH = 20  # like rows of another side that are listed for a row, at least

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from curate.record import ParamsError
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where PyYAML was built with it
 STRICT = ConfigDict(extra="forbid", strict=True)
 P = TypeVar("P")
 
@@ -32,7 +33,7 @@ def read_params(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises ParamsError if the file is missing or no mapping, or an override names no existing key.
     """
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = yaml.load(path.read_text(encoding="utf-8"), LOADER)
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file. Run from the project's root, or give --params FILE.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

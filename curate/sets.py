@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from curate.compiled import compiled, in_threads
+from curate.memory import one_view
 from curate.shingle import PARTS
 
 BOILERPLATE = 1000  # rows of which more share a shingle than that, where no parameter says otherwise
@@ -37,8 +38,8 @@ class Sets:
     def of(shingles: pl.Series) -> "Sets":
         """The sets of a column that `shingle.shingles` made, without a copy.
 
-        A column comes in chunks, each at a place of its own. One view from the lowest of them on makes all of them look like one array;
-        nothing but the chunks is ever read through it. (pyarrow's `to_numpy` would load pandas, so buffers are taken as they are.)
+        A column comes in chunks, each at a place of its own: `one_view` makes them look like one array. (pyarrow's `to_numpy` would load
+        pandas, so buffers are taken as they are.)
         """
         held, parts, lists = [np.zeros(1, dtype=np.uint32)], [np.zeros((0, PARTS), dtype=np.uint32)], []
         for chunk in shingles.get_chunks():
@@ -50,10 +51,8 @@ class Sets:
                 held.append(hashes)
                 lists.append((hashes.ctypes.data, ends + arrow.values.offset))
                 parts.append(chunk.struct.field("parts").to_numpy().reshape(-1, PARTS))
-        lowest = min(held, key=lambda each: each.ctypes.data)
-        base, highest = lowest.ctypes.data, max(each.ctypes.data + each.nbytes for each in held)
-        places = [(address - base) // lowest.itemsize + ends for address, ends in lists]
-        view = np.lib.stride_tricks.as_strided(lowest, shape=((highest - base) // lowest.itemsize,), strides=(lowest.itemsize,))
+        view, base = one_view(held)
+        places = [(address - base) // view.itemsize + ends for address, ends in lists]
         return Sets(view, np.concatenate([np.zeros(0, dtype=np.int64), *places]), np.concatenate(parts), tuple(held))
 
     def take(self, rows: np.ndarray) -> "Sets":

@@ -9,25 +9,23 @@ Texts are folded here (`record.fold`: NFKC, lower case, white space). The two si
 none runs from one into the other, and the same words on different sides are different shingles.
 """
 
-import unicodedata
-from typing import Any, cast
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
-from curate import record
+from curate import letters, record
 from curate.compiled import compiled
+from curate.memory import as_lists, one_view, owned, text_places
 
 CHARACTERS = 5  # of a shingle of a short text
 WORDS = 3  # of a shingle of a long text
 LONG = 256  # characters: from here on a text has word shingles
 SHORT = 512  # characters: below, it has character shingles
-SHINGLING = f"1: {WORDS} words from {LONG} characters on, {CHARACTERS} characters below {SHORT}"  # renew the number when hashes change
+SHINGLING = f"2: {WORDS} words from {LONG} characters on, {CHARACTERS} characters below {SHORT}"  # renew the number when hashes change
 PARTS = 4  # character shingles of the prompt, of the answer, word shingles of the prompt, of the answer
 SET = pl.Struct({"hashes": pl.List(pl.UInt32()), "parts": pl.Array(pl.UInt32(), PARTS)})
 
-TABLE = 0x3100  # code points below are folded and told apart by table
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 _MIX = np.uint64(0xD6E8FEB86659FD93)  # an odd multiplier that spreads bits well (Degski's 64-bit mixer)
 
@@ -44,92 +42,39 @@ def shingles(prompts: pl.Series, answers: pl.Series | None = None) -> pl.Series:
     """
     count = len(prompts)
     answers = pl.repeat("", count, dtype=pl.String, eager=True) if answers is None else answers
-    sides = (*_bytes(prompts), *_bytes(answers))
-    most = 2 * (len(sides[0]) + len(sides[3])) + PARTS * count
-    memory, sizes = pa.allocate_buffer(4 * most, resizable=True), np.zeros((count, PARTS), dtype=np.uint32)
-    used = _shingle_rows(*sides, FOLDED, CLASSES, np.frombuffer(memory, dtype=np.uint32), sizes)
-    memory.resize(4 * used, shrink_to_fit=True)
-    hashes = as_lists(memory, sizes.sum(axis=1, dtype=np.int64))
+    places = _places(prompts.fill_null(""), answers.fill_null(""))
+    size = sum(int((last - first).sum()) for first, last in (places.prompts, places.answers))
+    values, sizes = np.empty(2 * size + PARTS * count, dtype=np.uint32), np.zeros((count, PARTS), dtype=np.uint32)
+    used = _shingle_rows(places.data, *places.prompts, *places.answers, letters.FOLDED, letters.CLASSES, values, sizes)
+    hashes = as_lists(owned(values[:used]), sizes.sum(axis=1, dtype=np.int64))
     return pl.DataFrame({"hashes": hashes, "parts": pl.Series(sizes)}).to_struct("shingles").cast(SET)
 
 
-def _fold_table() -> np.ndarray:
-    """What each code point below `TABLE` folds to; 0 where that depends on its neighbours or is more than one character."""
-    table = np.zeros(TABLE, dtype=np.uint32)
-    for point in range(1, TABLE):
-        char = chr(point)
-        folded = unicodedata.normalize("NFKC", char).lower()
-        if point >= 0x80 and (char.isspace() or folded == " "):
-            table[point] = 32
-        elif len(folded) == 1 and not unicodedata.combining(char) and unicodedata.category(char)[0] not in "CM" and folded not in "σς":
-            table[point] = ord(folded)
-    table[1:0x80] = [ord(chr(point).lower()) for point in range(1, 0x80)]
-    return table
+class _Places(NamedTuple):
+    """UTF-8 of the texts of both sides, read where it lies, and where each starts and ends in `data`."""
+
+    data: np.ndarray
+    prompts: tuple[np.ndarray, np.ndarray]
+    answers: tuple[np.ndarray, np.ndarray]
+    held: tuple[np.ndarray, ...]  # keeps the memory
 
 
-def _bytes(texts: pl.Series) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """UTF-8 of all texts, and where each starts and ends in it. Texts that `FOLDED` cannot fold are folded here, which is slow: they follow
-    behind the others."""
-    texts = texts.fill_null("")
-    data, ends = _buffers(texts)
-    first, last = ends[:-1], ends[1:]
-    hard = _hard(data, first, last, FOLDED)
-    if len(hard):
-        folded = texts.gather(hard).to_frame("text").select(record.fold(pl.col("text")))["text"]
-        more, ends = _buffers(folded)
-        first, last = first.copy(), last.copy()
-        first[hard], last[hard] = ends[:-1] + len(data), ends[1:] + len(data)
-        data = np.concatenate((data, more))
-    return data, first, last
-
-
-def _buffers(texts: pl.Series) -> tuple[np.ndarray, np.ndarray]:
-    arrow = texts.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.large_string())
-    _, offsets, data = arrow.buffers()
-    ends = np.frombuffer(offsets, dtype=np.int64)[arrow.offset : arrow.offset + len(arrow) + 1]
-    return np.frombuffer(data or b"", dtype=np.uint8), ends
-
-
-@compiled
-def _hard(data: np.ndarray, first: np.ndarray, last: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """The texts with a character that cannot be folded by itself."""
-    out, count = np.empty(len(first), dtype=np.int64), 0
-    for row in range(len(first)):
-        for at in range(first[row], last[row]):
-            if data[at] < 0xC0:
-                continue  # ASCII, or not the first byte of a character
-            point, _ = _decoded(data, at)
-            plain = 0x3400 <= point < 0xA000 or 0xAC00 <= point < 0xD7A4  # ideographs and Hangul fold to themselves
-            if not plain and (point >= TABLE or table[point] == 0):
-                out[count] = row
-                count += 1
-                break
-    return out[:count]
-
-
-def owned(values: np.ndarray) -> pa.Buffer:
-    """A copy in Arrow's memory."""
-    buffer = pa.allocate_buffer(values.nbytes)
-    np.frombuffer(buffer, dtype=np.uint8)[:] = np.ascontiguousarray(values).view(np.uint8).ravel()
-    return buffer
-
-
-def as_lists(values: pa.Buffer, sizes: np.ndarray) -> pl.Series:
-    """list[u32] from u32 values and the size of each list.
-
-    The memory is Arrow's own. Were it numpy's, freeing it would need Python's lock; polars frees from its own threads while it holds
-    that lock to pickle a frame, and a worker process would wait for itself.
-    """
-    numbers = pa.Array.from_buffers(pa.uint32(), values.size // 4, [None, values])
-    lists = pa.LargeListArray.from_buffers(pa.large_list(pa.uint32()), len(sizes), [None, owned(starts(sizes))], children=[numbers])
-    series = pl.from_arrow(lists)
-    assert isinstance(series, pl.Series)
-    return series
-
-
-def starts(sizes: np.ndarray) -> np.ndarray:
-    """[0, s0, s0 + s1, …]: one longer than `sizes`."""
-    return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(sizes, dtype=np.int64)))
+def _places(*sides: pl.Series) -> _Places:
+    """Texts that cannot be folded character by character are folded here, which is slow."""
+    found, memory = [], []
+    for texts in sides:
+        first, last, held = text_places(texts)
+        data, base = one_view(held)
+        hard = letters.hard_texts(data, first - base, last - base, letters.HARD)
+        if len(hard):
+            folded = texts.gather(hard).to_frame("text").select(record.fold(pl.col("text")))["text"]
+            first[hard], last[hard], more = text_places(folded)
+            held += more
+        found.append((first, last))
+        memory += held
+    data, base = one_view(memory)
+    prompts, answers = ((first - base, last - base) for first, last in found)
+    return _Places(data, prompts, answers, tuple(memory))
 
 
 def spelled(prompt: str, answer: str = "") -> tuple[set[str], set[str]]:
@@ -151,19 +96,18 @@ def _windows(parts: list[str], width: int, between: str) -> list[str]:
 
 
 def _words(folded: str) -> list[str]:
-    apart = (f" {char} " if char != " " and _alone(np.uint32(ord(char))) else char for char in folded)
+    apart = (f" {char} " if char != " " and letters.is_alone(char) else char for char in folded)
     return [word for word in "".join(apart).split(" ") if word]
 
 
 @compiled
 def _shingle_rows(
-    prompts: np.ndarray,
+    data: np.ndarray,
     prompt_from: np.ndarray,
     prompt_to: np.ndarray,
-    answers: np.ndarray,
     answer_from: np.ndarray,
     answer_to: np.ndarray,
-    table: np.ndarray,
+    folded: np.ndarray,
     classes: np.ndarray,
     values: np.ndarray,
     sizes: np.ndarray,
@@ -171,108 +115,60 @@ def _shingle_rows(
     """Fill `values` and `sizes`; returns how many values there are."""
     longest = 0
     for row in range(len(sizes)):
-        longest = max(longest, prompt_to[row] - prompt_from[row] + answer_to[row] - answer_from[row])
-    points, words, used = np.empty((2, SHORT), dtype=np.uint32), np.empty(longest + 2, dtype=np.uint32), 0
+        longest = max(longest, prompt_to[row] - prompt_from[row], answer_to[row] - answer_from[row])
+    points, kinds = np.empty((2, longest), dtype=np.uint32), np.empty((2, longest), dtype=np.uint8)
+    words, used = np.empty((2, longest + 2), dtype=np.uint64), 0
     for row in range(len(sizes)):
-        of_prompt, first = _read(prompts, prompt_from[row], prompt_to[row], 0, table, classes, points[0], words, 0)
-        of_answer, second = _read(answers, answer_from[row], answer_to[row], 1, table, classes, points[1], words, first)
+        read_prompt = letters.read(data, prompt_from[row], prompt_to[row], folded, classes, points[0], kinds[0])
+        read_answer = letters.read(data, answer_from[row], answer_to[row], folded, classes, points[1], kinds[1])
+        of_prompt, prompt_words = _words_of(points[0], kinds[0], read_prompt, words[0])
+        of_answer, answer_words = _words_of(points[1], kinds[1], read_answer, words[1])
         if of_prompt + of_answer < SHORT:
-            sizes[row, 0] = _character_shingles(points[0], of_prompt, 0, values, used)
-            used += sizes[row, 0]
-            sizes[row, 1] = _character_shingles(points[1], of_answer, 1, values, used)
-            used += sizes[row, 1]
+            for side, size in ((0, read_prompt), (1, read_answer)):
+                sizes[row, side] = _character_shingles(points[side], kinds[side], size, side, values, used)
+                used += sizes[row, side]
         if of_prompt + of_answer >= LONG:
-            for part, start, found in ((2, 0, first), (3, first, second)):
-                if found:
-                    count = _distinct(words, start, found)
-                    values[used : used + count] = words[start : start + count]
-                    sizes[row, part] = count
-                    used += count
+            for side, size in ((0, prompt_words), (1, answer_words)):
+                sizes[row, 2 + side] = _word_shingles(words[side], size, side, values, used)
+                used += sizes[row, 2 + side]
     return used
 
 
 @compiled
-def _read(  # noqa: PLR0912, PLR0915 one loop, compiled
-    data: np.ndarray,
-    at: int,
-    stop: int,
-    side: int,
-    table: np.ndarray,
-    classes: np.ndarray,
-    points: np.ndarray,
-    words: np.ndarray,
-    used: int,
-) -> tuple[int, int]:
-    """Decode and fold a text: its first characters into `points`, the hashes of its windows of three words into `words` at `used`.
+def _words_of(points: np.ndarray, kinds: np.ndarray, size: int, words: np.ndarray) -> tuple[int, int]:
+    """Write a number for each word; returns how many characters the text has with its white space folded, and how many words.
 
-    Returns how many characters and how many windows there are. What `table` does not know was folded before and stays.
+    No branch: where words end the processor cannot foretell. What is not a word's end is written over by what follows.
     """
-    count, found, seen, gap, within = 0, 0, 0, False, False
-    word, first, second = np.uint64(0), np.uint64(0), np.uint64(side + 1)
-    while at < stop:
-        point = np.int64(data[at])
-        if point < 0x80:
-            at += 1
-        else:
-            point, width = _decoded(data, at)
-            at += width
-        if point < TABLE:
-            if table[point] != 0:
-                point = np.int64(table[point])
-            kind = classes[point] if point < TABLE else np.uint8(1 + _alone(np.uint32(point)))
-        else:
-            kind = np.uint8(1 + _alone(np.uint32(point)))
-        if within and kind != 1:  # a word ends
-            word = (word ^ (word >> np.uint64(32))) * _MIX
-            mixed = (first * _ODD + second) * _ODD + word
-            first, second, within = second, word, False
-            seen += 1
-            words[used + found] = _spread(mixed)
-            found += seen >= WORDS
-        if kind == 0:
-            gap = count > 0
-            continue
-        if gap:
-            if count < len(points):
-                points[count] = 32
-            count += 1
-            gap = False
-        if count < len(points):
-            points[count] = point
-        count += 1
-        if kind == 1:
-            word = (word ^ (word >> np.uint64(29))) * _ODD + np.uint64(point) if within else np.uint64(point)
-            within = True
-        else:
-            word = (np.uint64(point) ^ (np.uint64(point) >> np.uint64(32))) * _MIX
-            mixed = (first * _ODD + second) * _ODD + word
-            first, second = second, word
-            seen += 1
-            words[used + found] = _spread(mixed)
-            found += seen >= WORDS
-    if within:
-        word = (word ^ (word >> np.uint64(32))) * _MIX
-        mixed = (first * _ODD + second) * _ODD + word
-        seen += 1
-        words[used + found] = _spread(mixed)
-        found += seen >= WORDS
-    if seen and not found:
-        found = 1  # of one or two words: the window that ends with the last
-    return count, found
+    count, found, within, gap, word = 0, 0, 0, 0, np.uint64(0)
+    for at in range(size):
+        letter, solid = np.int64(kinds[at] == 1), np.int64(kinds[at] != 0)
+        words[found] = word
+        found += within & (1 - letter)
+        words[found] = points[at]
+        found += solid - letter
+        word = (word * _ODD + np.uint64(points[at])) & np.uint64(-letter)
+        count += solid + (gap & solid)
+        gap = (1 - solid) & np.int64(count > 0)
+        within = letter
+    words[found] = word
+    return count, found + within
 
 
 @compiled
-def _decoded(data: np.ndarray, at: int) -> tuple[np.int64, int]:
-    """The UTF-8 character at a place, and how many bytes it has."""
-    byte = np.int64(data[at])
-    if byte < 0x80:
-        return byte, 1
-    if byte < 0xE0:
-        return (byte & 0x1F) << 6 | np.int64(data[at + 1]) & 0x3F, 2
-    if byte < 0xF0:
-        return (byte & 0x0F) << 12 | (np.int64(data[at + 1]) & 0x3F) << 6 | np.int64(data[at + 2]) & 0x3F, 3
-    high = (byte & 0x07) << 18 | (np.int64(data[at + 1]) & 0x3F) << 12
-    return high | (np.int64(data[at + 2]) & 0x3F) << 6 | np.int64(data[at + 3]) & 0x3F, 4
+def _word_shingles(words: np.ndarray, size: int, side: int, values: np.ndarray, used: int) -> int:
+    """Write the distinct hashes of windows of three words at `used`; returns how many. One or two words are one window."""
+    if size == 0:
+        return 0
+    for at in range(size):
+        words[at] = (words[at] ^ (words[at] >> np.uint64(32))) * _MIX
+    if size < WORDS:
+        first = np.uint64(side + 1) if size == 1 else np.uint64(side + 1) * _ODD + words[0]
+        values[used] = _spread(first * _ODD + words[size - 1])
+        return 1
+    for at in range(size - WORDS + 1):
+        values[used + at] = _spread((words[at] * _ODD + words[at + 1]) * _ODD + words[at + 2])
+    return _distinct(values, used, size - WORDS + 1)
 
 
 @compiled
@@ -286,39 +182,33 @@ def _spread(value: np.uint64) -> np.uint32:
 
 
 @compiled
-def _character_shingles(points: np.ndarray, count: int, side: int, values: np.ndarray, used: int) -> int:
-    """Write the distinct hashes of windows of five characters at `used`; returns how many."""
+def _character_shingles(points: np.ndarray, kinds: np.ndarray, size: int, side: int, values: np.ndarray, used: int) -> int:
+    """Fold the white space of a text and write the distinct hashes of windows of five characters at `used`; returns how many."""
+    count, gap = 0, False
+    for at in range(size):
+        if kinds[at] == 0:
+            gap = count > 0
+            continue
+        if gap:
+            points[count] = 32
+            count += 1
+            gap = False
+        points[count] = points[at]
+        count += 1
     if count == 0:
         return 0
-    width = min(CHARACTERS, count)
-    for start in range(count - width + 1):
+    if count < CHARACTERS:
         mixed = np.uint64(side + 1)
-        for at in range(width):
+        for at in range(count):
+            mixed = mixed * _ODD + np.uint64(points[at])
+        values[used] = _spread(mixed)
+        return 1
+    for start in range(count - CHARACTERS + 1):
+        mixed = np.uint64(side + 1)
+        for at in range(CHARACTERS):  # a constant, so that the compiler can unroll it
             mixed = mixed * _ODD + np.uint64(points[start + at])
         values[used + start] = _spread(mixed)
-    return _distinct(values, used, count - width + 1)
-
-
-@compiled
-def _alone(point: np.uint32) -> bool | np.bool:
-    """Is this character a word of its own? Punctuation, operators, symbols, and scripts that put no spaces between words."""
-    if point < 0x80:
-        return not (48 <= point <= 57 or 97 <= point <= 122 or point == 95)
-    if point < 0xC0 or point in (0xD7, 0xF7):
-        return point not in (0xAA, 0xB5, 0xBA)
-    if point < 0x0E00:
-        return False
-    return (
-        point < 0x0F00  # Thai, Lao
-        or 0x1000 <= point < 0x10A0  # Burmese
-        or 0x1780 <= point < 0x1800  # Khmer
-        or 0x2000 <= point < 0x2C00  # punctuation, currencies, arrows, mathematics, boxes, symbols
-        or 0x2E80 <= point < 0xAC00  # Chinese, Japanese and their punctuation
-        or 0xF900 <= point < 0xFB00
-        or 0xFE10 <= point < 0xFE70
-        or 0xFF00 <= point < 0xFFF0
-        or 0x1F000 <= point < 0x40000  # pictures, rare ideographs
-    )
+    return _distinct(values, used, count - CHARACTERS + 1)
 
 
 @compiled
@@ -362,12 +252,3 @@ def _sort(part: np.ndarray) -> None:
             part[to] = part[to - 1]
             to -= 1
         part[to] = value
-
-
-def _class_table() -> np.ndarray:
-    alone = cast(Any, _alone).py_func  # as plain Python: the first compiled call is not worth a start
-    return np.array([0 if point == 32 or 9 <= point <= 13 else 1 + alone(point) for point in range(TABLE)], dtype=np.uint8)
-
-
-FOLDED = _fold_table()
-CLASSES = _class_table()  # 0: white space, 1: part of a word, 2: a word of its own

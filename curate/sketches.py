@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 
 from curate import lsh, store
+from curate.memory import as_lists, owned
 from curate.record import InputError
 from curate.sets import Boilerplate
-from curate.shingle import as_lists, owned
 
 
 def tables(sketch: lsh.Sketch, stays: np.ndarray, draw: np.ndarray, boilerplate: Boilerplate, settings: str) -> dict[str, pl.DataFrame]:

@@ -45,7 +45,8 @@ T = TypeVar("T")
 for _name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):  # every part of Finery passes here before it loads a library that phones home
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads do not spin: five times faster on a busy machine
-IN_MEMORY = 256 << 20  # bytes of surveys that are held before others go to disk
+IN_MEMORY = 1 << 30  # bytes of surveys that are held before others go to disk
+HELD = 128 << 20  # bytes of columns: smaller input is read once, and held between survey and rows
 INLINE_BATCHES = 1  # input of at most this many batches is done in this process: starting workers costs more
 
 
@@ -175,6 +176,7 @@ class _Run:
         self.counts: Counter[str] = Counter()
         self.rows_in = self.kept = self.added = self.in_memory = 0
         self.writing: deque[Future[None]] = deque()
+        self.held: list[pl.DataFrame] = []  # the batches of a small `in_dir`, so that it is read once
 
     def metrics(self) -> dict[str, Any]:
         context = self.stage.prepare(self.params) if self.stage.prepare else None
@@ -188,7 +190,7 @@ class _Run:
                 self._take_tables(plan.counts, plan.tables)
             with ThreadPoolExecutor(1) as self.writes:
                 self._rows(plan)
-        self._close()
+                self._close()
         return _metrics(self.rows_in, self.kept, self.added, self.reasons, self.counts)
 
     def _survey(self, scratch: Path, context: Any) -> tuple[pl.DataFrame, Any]:
@@ -224,6 +226,17 @@ class _Run:
             frames = [self.stage.survey(nothing, self.params, context)]
         return pl.concat(frames, rechunk=False)
 
+    def _read(self, folder: Path) -> Iterator[pl.DataFrame]:
+        """The batches of a folder; those of a small `in_dir` are read once and held."""
+        if folder is not self.in_dir or not self.stage.threads or sum(part.bytes for part in store.parts(folder)) > HELD:
+            yield from store.batches(folder)
+        elif self.held:
+            yield from self.held
+        else:
+            for batch in store.batches(folder):
+                self.held.append(batch)
+                yield batch
+
     def _rows(self, plan: Plan) -> None:
         work: Callable[[pl.DataFrame], Outcome] = _keep_all
         if self.stage.rows is not None:
@@ -247,11 +260,11 @@ class _Run:
             for gone in (dropped, planned):
                 self.reasons.update(gone["reason"].to_list())
             self._take_tables(outcome.counts, outcome.tables)
-        while self.writing:
-            self.writing.popleft().result()
         splits: Iterable[str] = record.SPLITS
         if plan.split is None:  # a split that came in empty goes out empty
             splits = () if self.stage.source else [part.split for part in store.parts(self.in_dir) if part.split]
+        while self.writing:
+            self.writing.popleft().result()
         for name in splits:
             self._writer(name)
 
@@ -267,7 +280,7 @@ class _Run:
         """(rows of the batch, work(batch)) for every batch, in order, over the worker processes."""
         source = self.stage.source
         total = None if source else sum(part.rows for part in store.parts(folder))
-        incoming = source(folder, self.params) if source else store.batches(folder)
+        incoming = source(folder, self.params) if source else self._read(folder)
         if total is None:  # how much there is shows in the first batches
             head = list(itertools.islice(incoming, INLINE_BATCHES + 1))
             incoming, few = itertools.chain(head, incoming), len(head) <= INLINE_BATCHES
@@ -314,12 +327,13 @@ class _Run:
     def _close(self) -> None:
         if not self.writers:
             self._writer("")
-        for writer in self.writers.values():
-            writer.close()
-        gone = [*self.dropped, *self.planned]
-        store.write_parquet(pl.concat(gone) if gone else record.empty(DROPPED), self.out / "dropped.parquet")
-        for name, frames in sorted(self.tables.items()):
-            store.write_parquet(pl.concat(frames), self.out / f"{name}.parquet")
+        gone = [*self.dropped, *self.planned] or [record.empty(DROPPED)]
+        with ThreadPoolExecutor(default_workers()) as pool:
+            writing = [pool.submit(writer.close) for writer in self.writers.values()]
+            for name, frames in {"dropped": gone, **self.tables}.items():
+                writing.append(pool.submit(store.write_parquet, pl.concat(frames), self.out / f"{name}.parquet"))
+            for each in writing:
+                each.result()
 
 
 @dataclass(frozen=True)
@@ -502,6 +516,10 @@ def main(stage: Stage, arguments: Sequence[str] | None = None) -> None:
         run(stage, options.in_dir, options.out_dir, params, workers, options.part_rows, getattr(options, "against", None))
 
     guarded(stage.name, work)
+    if arguments is None:  # all is written: freeing a gigabyte piece by piece would take longer than leaving it to the system
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def command(

@@ -34,6 +34,7 @@ class Part:
     path: Path
     split: str
     rows: int
+    bytes: int  # as columns, before compression
 
 
 def parts(folder: Path) -> list[Part]:
@@ -48,12 +49,14 @@ def parts(folder: Path) -> list[Part]:
     found = [(split, path) for split, path in found if path.name not in ("dropped.parquet",)]
     if not found:
         raise InputError(f"{root}: holds no part-*.parquet. Run the stage before this one first (`dvc repro` does).")
-    return [Part(path, split, _row_count(path)) for split, path in found]
+    return [Part(path, split, *_size(path)) for split, path in found]
 
 
-def _row_count(path: Path) -> int:
+def _size(path: Path) -> tuple[int, int]:
+    """Rows and bytes."""
     try:
-        return int(pq.read_metadata(path).num_rows)
+        metadata = pq.read_metadata(path)
+        return int(metadata.num_rows), sum(metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups))
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: not a readable parquet file ({error}). Remove it and run the stage that wrote it again.") from None
 

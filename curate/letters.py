@@ -1,0 +1,124 @@
+"""Letters: UTF-8 to folded characters, each with its class (white space, part of a word, a word of its own), in compiled loops.
+
+Folding is that of `record.fold`: NFKC, lower case. What depends on its neighbours (combining marks, a final sigma) is folded before.
+"""
+
+import unicodedata
+from typing import Any, cast
+
+import numpy as np
+
+from curate.compiled import compiled
+
+TABLE = 0x3100  # code points below are folded and told apart by table
+SPACE, LETTER, ALONE = 0, 1, 2  # classes: white space, part of a word, a word of its own
+
+
+def _fold_table() -> np.ndarray:
+    """What each code point below `TABLE` folds to; 0 where that depends on its neighbours or is more than one character."""
+    table = np.zeros(TABLE, dtype=np.uint32)
+    for point in range(1, TABLE):
+        char = chr(point)
+        folded = unicodedata.normalize("NFKC", char).lower()
+        if point >= 0x80 and (char.isspace() or folded == " "):
+            table[point] = 32
+        elif len(folded) == 1 and not unicodedata.combining(char) and unicodedata.category(char)[0] not in "CM" and folded not in "σς":
+            table[point] = ord(folded)
+    table[1:0x80] = [ord(chr(point).lower()) for point in range(1, 0x80)]
+    return table
+
+
+@compiled
+def _decoded(data: np.ndarray, at: int) -> tuple[np.int64, int]:
+    """The UTF-8 character at a place, and how many bytes it has."""
+    byte = np.int64(data[at])
+    if byte < 0x80:
+        return byte, 1
+    if byte < 0xE0:
+        return (byte & 0x1F) << 6 | np.int64(data[at + 1]) & 0x3F, 2
+    if byte < 0xF0:
+        return (byte & 0x0F) << 12 | (np.int64(data[at + 1]) & 0x3F) << 6 | np.int64(data[at + 2]) & 0x3F, 3
+    high = (byte & 0x07) << 18 | (np.int64(data[at + 1]) & 0x3F) << 12
+    return high | (np.int64(data[at + 2]) & 0x3F) << 6 | np.int64(data[at + 3]) & 0x3F, 4
+
+
+@compiled
+def _alone(point: np.uint32) -> bool | np.bool:
+    """Is this character a word of its own? Punctuation, operators, symbols, and scripts that put no spaces between words."""
+    if point < 0x80:
+        return not (48 <= point <= 57 or 97 <= point <= 122 or point == 95)
+    if point < 0xC0 or point in (0xD7, 0xF7):
+        return point not in (0xAA, 0xB5, 0xBA)
+    if point < 0x0E00:
+        return False
+    return (
+        point < 0x0F00  # Thai, Lao
+        or 0x1000 <= point < 0x10A0  # Burmese
+        or 0x1780 <= point < 0x1800  # Khmer
+        or 0x2000 <= point < 0x2C00  # punctuation, currencies, arrows, mathematics, boxes, symbols
+        or 0x2E80 <= point < 0xAC00  # Chinese, Japanese and their punctuation
+        or 0xF900 <= point < 0xFB00
+        or 0xFE10 <= point < 0xFE70
+        or 0xFF00 <= point < 0xFFF0
+        or 0x1F000 <= point < 0x40000  # pictures, rare ideographs
+    )
+
+
+def _class_table(folded: np.ndarray) -> np.ndarray:
+    """The class of what each code point below `TABLE` folds to."""
+    alone = cast(Any, _alone).py_func  # as plain Python: the first compiled call is not worth a start
+    return np.array([SPACE if point == 32 or 9 <= point <= 13 else LETTER + alone(point) for point in folded.tolist()], dtype=np.uint8)
+
+
+FOLDED = _fold_table()
+HARD = FOLDED == 0
+FOLDED[HARD] = np.flatnonzero(HARD)  # folded before it is read
+CLASSES = _class_table(FOLDED)
+
+
+def is_alone(char: str) -> bool:
+    """Is a folded character a word of its own?"""
+    return bool(_alone(np.uint32(ord(char))))
+
+
+@compiled
+def hard_texts(data: np.ndarray, first: np.ndarray, last: np.ndarray, hard: np.ndarray) -> np.ndarray:
+    """The texts with a character that cannot be folded by itself."""
+    out, count = np.empty(len(first), dtype=np.int64), 0
+    for row in range(len(first)):
+        others = 0
+        for byte in range(np.uint64(first[row]), np.uint64(last[row])):  # unsigned: a place that cannot be negative is not checked for it
+            others += np.int64(data[byte] >= 0x80)
+        if others == 0:
+            continue  # ASCII: nearly all texts, and a loop without a branch
+        for at in range(first[row], last[row]):
+            if data[at] < 0xC0:
+                continue  # ASCII, or not the first byte of a character
+            point, _ = _decoded(data, at)
+            plain = 0x3400 <= point < 0xA000 or 0xAC00 <= point < 0xD7A4  # ideographs and Hangul fold to themselves
+            if not plain and (point >= TABLE or hard[point]):
+                out[count] = row
+                count += 1
+                break
+    return out[:count]
+
+
+@compiled
+def read(data: np.ndarray, at: int, stop: int, folded: np.ndarray, classes: np.ndarray, points: np.ndarray, kinds: np.ndarray) -> int:
+    """Decode and fold a text into `points`, with the class of each character in `kinds`; returns how many there are."""
+    count = 0
+    while at < stop:
+        point = np.int64(data[at])
+        if point < 0x80:
+            at += 1
+        else:
+            point, width = _decoded(data, at)
+            at += width
+        if point < TABLE:
+            points[count] = folded[point]
+            kinds[count] = classes[point]
+        else:
+            points[count] = point
+            kinds[count] = LETTER + _alone(np.uint32(point))
+        count += 1
+    return count
