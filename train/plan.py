@@ -107,10 +107,8 @@ def memory_of(base: Path, params: Params, work: Work) -> tuple[int, int, Memory]
     if params.adapter == "full" and bf16:
         kept += count * 2  # autocast keeps the rounded weights of a step
     on_device = CONTEXT if torch.cuda.is_available() else 0.0
-    if params.method in allowed.HEADS:
-        logits = 0.0
-    else:  # outputs and their probabilities in fp32, the gradient, and the outputs as computed
-        logits = float(work.rows * work.length * vocabulary * (2 * FP32 + 2 * width))
+    outputs = 0 if params.method in allowed.HEADS else work.rows * work.length * vocabulary
+    logits = float(outputs * (2 * FP32 + 2 * width))  # outputs and their probabilities in fp32, outputs as computed, and their gradient
     reference = weights if params.adapter == "full" and params.method in ("dpo", "kto") else 0.0
     adapter = 0.0 if params.adapter == "full" else float(trainable * FP32)
     memory = Memory(weights, adapter, float(trainable * FP32), float(2 * trainable * FP32), kept, logits, reference, on_device)

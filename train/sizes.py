@@ -116,17 +116,10 @@ def saved_bytes(model: Any, forward: Callable[[], Any], fused: bool = True) -> i
 def activations(body: Any, rows: int, length: int, layers: int, checkpointing: bool, bytes_each: int) -> float:
     """Bytes kept of one forward pass of the body (all but the head); with checkpointing each layer's input, and one layer in full."""
     ids = torch.zeros((rows, length), dtype=torch.long, device="meta")
+    mask = torch.zeros((rows, 1, length, length), device="meta", dtype=body.dtype)  # given, since making one looks at values
     body.train()
-    total = (
-        saved_bytes(body, lambda: body(input_ids=ids, use_cache=False)[0])
-        if _takes_cache(body)
-        else saved_bytes(body, lambda: body(ids)[0])
-    )
+    total = saved_bytes(body, lambda: body(input_ids=ids, attention_mask=mask)[0])
     if not checkpointing:
         return float(total)
     width = int(getattr(body.config.get_text_config(), "hidden_size", 0))
     return layers * rows * length * width * bytes_each + total / max(layers, 1)
-
-
-def _takes_cache(body: Any) -> bool:
-    return hasattr(body.config.get_text_config(), "use_cache") and hasattr(body.config.get_text_config(), "num_hidden_layers")
