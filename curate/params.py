@@ -96,6 +96,8 @@ def _class_in(hint: Any) -> Any:
 
 
 def _explain(problem: Any, section: str, known: list[str]) -> str:
+    if not problem["loc"] and problem["type"] == "value_error":  # several keys that do not go together: the whole section would be noise
+        return f"{section}: {problem['ctx']['error']}."
     key = ".".join([section, *(str(part) for part in problem["loc"])])
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"unknown key '{key}'{_nearest(str(problem['loc'][-1]), known)}"

@@ -13,13 +13,14 @@ import polars as pl
 import pytest
 import torch
 from peft import PeftModel
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import models as token_models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
 
 from curate import record, store
 from curate.params import check_section, read_params
 from tests.helpers import ROOT
-from train import provenance, train, trainer, verify
+from train import adapters, checkpoints, models, provenance, train, trainer, verify, watch
 
 ANSWERS = {"bill": "see the app", "speed": "restart it", "move": "tell us soon"}
 SETTINGS = (
@@ -53,7 +54,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     specials = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
     vocabulary = {token: at for at, token in enumerate([*specials, *alphabet])}
-    made = Tokenizer(models.BPE(vocabulary, []))
+    made = Tokenizer(token_models.BPE(vocabulary, []))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     made.add_special_tokens(specials)
@@ -132,7 +133,7 @@ def loss_of(model: Any, data: Path, split: str = "validation") -> float:
 
 
 def adapted(base: Path, adapter: Path, quantize: str = "none") -> Any:
-    return PeftModel.from_pretrained(trainer.load_base(base, quantize)[0], str(adapter))
+    return PeftModel.from_pretrained(models.load_base(base, quantize)[0], str(adapter))
 
 
 def weights(adapter: Path) -> bytes:
@@ -142,7 +143,7 @@ def weights(adapter: Path) -> bytes:
 def test_validation_loss_falls_and_the_saved_adapter_has_it(trained: Path, data: Path, base: Path) -> None:
     metrics = read(trained / "metrics.json")
     assert metrics["best_validation_loss"] < metrics["base_validation_loss"] - 0.2
-    assert loss_of(trainer.load_base(base, "none")[0], data) == pytest.approx(metrics["base_validation_loss"], abs=1e-4)
+    assert loss_of(models.load_base(base, "none")[0], data) == pytest.approx(metrics["base_validation_loss"], abs=1e-4)
     assert loss_of(adapted(base, trained / "adapter"), data) == pytest.approx(metrics["best_validation_loss"], abs=1e-4)
 
 
@@ -254,7 +255,7 @@ def test_verify_names_what_differs(
 
 def test_verify_without_a_record_says_so(tmp_path: Path, data: Path, base: Path) -> None:
     with pytest.raises(record.InputError, match=r"provenance\.json: no such file"):
-        verify.problems(tmp_path, data, base)
+        verify.problems(tmp_path, data, base, tmp_path / "dvc.lock")
 
 
 class _Killed(Exception):
@@ -273,13 +274,13 @@ class _KillAt(TrainerCallback):
 def killed(monkeypatch: pytest.MonkeyPatch, step: int, data: Path, base: Path, out: Path, settings: train.Params) -> None:
     """A run that ends by an exception before the step after `step`."""
     with monkeypatch.context() as patch:
-        start = trainer._Trainer.__init__
+        start = trainer._Sft.__init__
 
         def with_kill(self: Any, *arguments: Any, **named: Any) -> None:
             start(self, *arguments, **named)
             self.add_callback(_KillAt(step))
 
-        patch.setattr(trainer._Trainer, "__init__", with_kill)
+        patch.setattr(trainer._Sft, "__init__", with_kill)
         with pytest.raises(_Killed):
             train.build(data, base, out, settings, {})
 
@@ -306,7 +307,7 @@ def test_a_checkpoint_that_was_cut_off_is_not_used(
     out = tmp_path / "train"
     killed(monkeypatch, 12, data, base, out, params())
     (broken,) = tmp_path.glob(".train-checkpoints/*/checkpoint-10")
-    (broken / trainer.COMPLETE).unlink()
+    (broken / checkpoints.COMPLETE).unlink()
     (broken / "optimizer.pt").write_bytes(b"cut")
     train.build(data, base, out, params(), {})
     assert "going on from step 5" in capsys.readouterr().err
@@ -350,7 +351,7 @@ def test_a_failed_run_leaves_the_earlier_output(
 
 def test_early_stopping_keeps_the_best(tmp_path: Path, data: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = params("learning_rate=0.3", "schedule=constant", "epochs=20", "patience=1", "eval_steps=2", "max_grad_norm=1.0")
-    monkeypatch.setattr(trainer, "DIVERGED", 1e9)
+    monkeypatch.setattr(watch, "DIVERGED", 1e9)
     train.build(data, base, tmp_path / "train", settings, {})
     metrics = read(tmp_path / "train" / "metrics.json")
     assert metrics["stopped_early"] and metrics["steps"] < 120
@@ -359,7 +360,7 @@ def test_early_stopping_keeps_the_best(tmp_path: Path, data: Path, base: Path, m
 
 
 def test_divergence_stops_with_advice(tmp_path: Path, data: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "DIVERGED", 0.5)  # half the base's loss counts as too high here
+    monkeypatch.setattr(watch, "DIVERGED", 0.5)  # half the base's loss counts as too high here
     with pytest.raises(record.StageFailure, match=r"validation loss rose to .* Lower train\.learning_rate"):
         train.build(data, base, tmp_path / "train", params("eval_steps=2"), {})
     assert not (tmp_path / "train").exists()
@@ -469,25 +470,25 @@ def test_a_base_that_cannot_be_loaded_is_named(tmp_path: Path, base: Path) -> No
     shutil.copytree(base, broken)
     (broken / "model" / "model.safetensors").write_bytes(b"cut off")
     with pytest.raises(record.InputError, match="cannot be loaded"):
-        trainer.load_base(broken, "none")
+        models.load_base(broken, "none")
     (broken / "base.json").write_bytes(orjson.dumps({"name": "no/such", "model": "no/such", "kind": "hub", "revision": "abc"}))
     with pytest.raises(record.InputError, match="'no/such' at revision abc cannot be loaded"):
-        trainer.load_base(broken, "none")
+        models.load_base(broken, "none")
 
 
 def test_nf4_without_bitsandbytes_says_what_to_do(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(record.ParamsError, match="pip install bitsandbytes"):
-        trainer.load_base(base, "nf4")
+        models.load_base(base, "nf4")
 
 
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        (("adapter=full", "quantize=nf4"), "do not go together"),
+        (("adapter=full", "quantize=nf4"), "needs quantize none"),
         (("target_modules=[lm_head]",), "lm_head"),
         (("rank=0",), "rank"),
-        (("method=dpo",), "method"),
+        (("method=ppo",), "method"),
     ],
 )
 def test_impossible_params_are_refused(override: tuple[str, ...], told: str) -> None:
@@ -503,10 +504,10 @@ def test_an_unknown_module_is_told_with_those_there_are(tmp_path: Path, data: Pa
 def test_names_in_an_adapter_hold_no_path_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data" / "base" / "model").mkdir(parents=True)
-    assert trainer.portable("data/base/model", "tiny") == "data/base/model"
-    assert trainer.portable(str(tmp_path / "data" / "base" / "model"), "tiny") == "data/base/model"
-    assert trainer.portable(str(tmp_path.parent), "mine") == "mine"
-    assert trainer.portable("owner/name", "name") == "owner/name"
+    assert adapters.portable("data/base/model", "tiny") == "data/base/model"
+    assert adapters.portable(str(tmp_path / "data" / "base" / "model"), "tiny") == "data/base/model"
+    assert adapters.portable(str(tmp_path.parent), "mine") == "mine"
+    assert adapters.portable("owner/name", "name") == "owner/name"
 
 
 def test_the_command_line_ends_without_a_traceback(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 `data/train/` gets `adapter/` (PEFT files, tokenizer, card, provenance.json), `live/` (DVCLive) and `metrics.json`. Checkpoints lie beside
 it in `data/.train-checkpoints/<fingerprint>/`, outside what DVC deletes before a run, and go when the run has ended well.
+
+Several devices: `accelerate launch -m train.train DATA BASE OUT_DIR`; the first process alone writes.
 """
 
 import datetime
+import importlib.util
 import logging
 import os
 import shutil
@@ -19,28 +22,30 @@ from pydantic import Field
 
 from curate import store
 from curate.params import params_class
+from curate.record import ParamsError, StageFailure
 from curate.stage import command, say, write_whole
-from train import provenance
+from train import allowed, card, checkpoints, provenance
 
 if TYPE_CHECKING:
-    from train.trainer import Fitted
+    from train.fit import Fitted
 
 # Set before any Hugging Face library is imported. Nothing is reported to anybody.
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "DVC_NO_ANALYTICS": "1", "TOKENIZERS_PARALLELISM": "false"}
-CHECKPOINT_VERSIONS = ("torch", "transformers", "trl", "peft", "bitsandbytes")  # another version need not continue exactly
+WAIT_SECONDS = 600  # for the first process to open the folder of the checkpoints
 
 
 @params_class
 class Params:
     """`params.yaml: train`."""
 
-    method: Literal["sft"]
-    adapter: Literal["lora", "dora", "full"]
+    method: Literal["sft", "pretrain", "dpo", "orpo", "kto", "reward", "grpo", "classify"]
+    adapter: Literal["lora", "dora", "rslora", "ia3", "prompt", "prefix", "full"]
     rank: Annotated[int, Field(ge=1, le=1024)]
     alpha: Annotated[float, Field(gt=0)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
     target_modules: Literal["all-linear"] | tuple[str, ...]
-    quantize: Literal["none", "nf4"]
+    virtual_tokens: Annotated[int, Field(ge=1, le=1024)]
+    quantize: Literal["none", "int8", "nf4"]
     precision: Literal["auto", "fp32", "bf16"]
     epochs: Annotated[float, Field(gt=0)]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
@@ -54,16 +59,21 @@ class Params:
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
     eval_steps: Annotated[int, Field(ge=1)]
     patience: Annotated[int, Field(ge=1)] | None
+    beta: Annotated[float, Field(gt=0, le=10)]
+    reward: Literal["exact", "number", "regex", "json_schema", "python"]
+    generations: Annotated[int, Field(ge=2, le=256)]
+    max_completion: Annotated[int, Field(ge=1)]
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Annotated[int, Field(ge=1)] | None
     resume: Literal["auto", "never"]
 
     def __post_init__(self) -> None:
-        if self.adapter == "full" and self.quantize != "none":
-            raise ValueError(
-                f"train.adapter: full and train.quantize: {self.quantize} do not go together: rounded weights cannot be trained. "
-                "Use adapter: lora or dora, or quantize: none"
-            )
+        reason = allowed.refusal(self.method, self.adapter, self.quantize) or allowed.setting_refusal(
+            self.method, self.adapter, self.packing, self.gradient_checkpointing, self.batch_size, self.accumulation, self.generations
+        )
+        if reason:
+            raise ValueError(reason)
         if "lm_head" in self.target_modules:
             raise ValueError("train.target_modules: an adapter on lm_head is never trained by TRL. Leave lm_head out")
         if not self.target_modules:
@@ -76,93 +86,80 @@ def build(data: Path, base: Path, out: Path, params: Params, sections: dict[str,
     Raises InputError (data or base missing or unfit), ParamsError, StageFailure (loss not finite, or rising).
     """
     clock, started = time.monotonic(), datetime.datetime.now(datetime.UTC)
+    check_trackers(params.trackers)
     dataset, origin = provenance.dataset(data), provenance.base(base)  # as they are now, before anybody can change them
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it looks for a faster kernel while it is imported, and says so
-    from train import trainer  # seconds of imports, so that mistakes in params.yaml and missing folders are told at once
+    from train import fit  # seconds of imports, so that mistakes in params.yaml and missing folders are told at once
 
     shelf = out.parent / f".{out.name}-checkpoints"
-    checkpoints = _open_checkpoints(shelf, _identity(dataset, origin, params), params.resume)
+    identity = checkpoints.identity(dataset, origin, params, int(os.environ.get("WORLD_SIZE", "1")))
+    if int(os.environ.get("RANK", "0")):
+        fit.fit(data, base, None, _wait_for(checkpoints.folder(shelf, identity)), params)
+        return
+    folder = checkpoints.open_folder(shelf, identity, params.resume)
     with store.whole_folder(out) as partial:
-        fitted = trainer.fit(data, base, partial / "adapter", checkpoints, params)
-        write_live(fitted.history, partial / "live")
+        fitted = fit.fit(data, base, partial / "adapter", folder, params)
+        write_live(fitted.history, asdict(params), partial / "live")
         record = provenance.collect(dataset, origin, partial / "adapter", sections, {"train": params.seed}, fitted.hardware)
         record["started"] = started.isoformat(timespec="seconds")
         record["seconds"] = round(time.monotonic() - clock, 1)
+        record["train"] = asdict(params)
+        record["loss_curve"] = [dict(zip(("step", "training", "validation"), each, strict=True)) for each in fitted.curve]
+        record["metrics"] = fitted.metrics
+        record["labels"] = fitted.labels
         _write_json(partial / "adapter" / provenance.FILE, record)
-        (partial / "adapter" / "README.md").write_text(
-            provenance.card(record, fitted.metrics, fitted.curve, asdict(params)), encoding="utf-8"
-        )
+        (partial / "adapter" / "README.md").write_text(card.of_record(record, None), encoding="utf-8")
         _write_json(partial / "metrics.json", fitted.metrics)
     shutil.rmtree(shelf, ignore_errors=True)
     _say_result(fitted, out)
 
 
-def _identity(dataset: dict[str, Any], origin: dict[str, Any], params: Params) -> dict[str, Any]:
-    """What must be the same for a run to go on where another stopped."""
-    versions = provenance.versions()
-    settings = asdict(params)
-    settings.pop("resume")
-    return {
-        "dataset": dataset["sha256"],
-        "base": origin["sha256"],
-        "train": settings,
-        "versions": {name: versions[name] for name in CHECKPOINT_VERSIONS},
-    }
+def check_trackers(names: tuple[str, ...]) -> None:
+    """Raises ParamsError for a tracker whose library is not installed. DVCLive needs no name: it always gets everything."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise ParamsError(f"train.trackers: {name} is not installed here. `pip install {name}`, or take it out of the list.")
 
 
-def _open_checkpoints(shelf: Path, identity: dict[str, Any], resume: str) -> Path:
-    """The folder for the checkpoints of this run; says whether it goes on, or why not.
-
-    Checkpoints of other settings stay until a run has ended well: whoever sets a value back can still go on from them.
-    """
-    identity = orjson.loads(orjson.dumps(identity))
-    folder = shelf / provenance.text_sha256(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS))[:16]
-    if resume == "never":
-        shutil.rmtree(shelf, ignore_errors=True)
-    if not folder.exists():
-        for other in sorted(shelf.glob("*/identity.json")):
-            changed = ", ".join(_differences(orjson.loads(other.read_bytes()), identity))
-            say(f"train: a stopped run lies in {other.parent}, but these differ: {changed}. Starting afresh.")
-        folder.mkdir(parents=True)
-        _write_json(folder / "identity.json", identity)
+def _wait_for(folder: Path) -> Path:
+    """The first process opens the folder; the others start beside it and wait here."""
+    end = time.monotonic() + WAIT_SECONDS
+    while not (folder / "identity.json").exists():
+        if time.monotonic() > end:
+            raise StageFailure(f"{folder}: the first process has not opened it within {WAIT_SECONDS} s. Look at its messages.")
+        time.sleep(0.05)
     return folder
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any], above: str = "") -> list[str]:
-    """Keys whose values differ, with both values where they are short."""
-    found: list[str] = []
-    for key in sorted({*old, *new}):
-        name = f"{above}{key}"
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _differences(a, b, f"{name}.")
-        elif a != b:
-            found.append(f"{name} ({a} -> {b})" if len(f"{a}{b}") < 60 else name)
-    return found
-
-
-def write_live(history: list[dict[str, Any]], folder: Path) -> None:
-    """The whole history as DVCLive metrics and plots. Written at the end: a resumed run then has one curve, not two halves."""
+def write_live(history: list[dict[str, Any]], settings: dict[str, Any], folder: Path) -> None:
+    """Settings and the whole history as DVCLive params, metrics and plots. Written at the end: a resumed run then has one curve, not
+    two halves."""
     from dvclive import Live  # type: ignore[attr-defined]
 
-    names = {"loss": "train/loss", "learning_rate": "train/learning_rate", "grad_norm": "train/grad_norm", "eval_loss": "validation/loss"}
+    names = {
+        "loss": "train/loss", "reward": "train/reward", "learning_rate": "train/learning_rate", "grad_norm": "train/grad_norm",
+        "eval_loss": "validation/loss", "eval_reward": "validation/reward", "eval_accuracy": "validation/accuracy",
+    }  # fmt: skip
     with Live(dir=str(folder), dvcyaml=False, save_dvc_exp=False, report=None) as live:
+        live.log_params({key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()})
         for entry in history:
             live.step = int(entry["step"])
             for key, name in names.items():
-                if key in entry:
+                if entry.get(key) is not None:
                     live.log_metric(name, float(entry[key]), timestamp=False)
 
 
 def _say_result(fitted: "Fitted", out: Path) -> None:
-    before, after = fitted.metrics["base_validation_loss"], fitted.metrics["best_validation_loss"]
+    name = "reward" if "base_validation_reward" in fitted.metrics else "loss"
+    before, after = fitted.metrics[f"base_validation_{name}"], fitted.metrics[f"best_validation_{name}"]
     if before is None or after is None:
         say(f"train: {fitted.metrics['steps']:,} steps -> {out}. No validation rows: nothing tells whether it learned.")
         return
-    note = "" if after < before else " It did NOT fall: try another learning_rate, more epochs, or look at the data."
-    say(f"train: {fitted.metrics['steps']:,} steps, validation loss {before:.4f} -> {after:.4f} -> {out}.{note}")
+    better, word = (after < before, "fall") if name == "loss" else (after > before, "rise")
+    note = "" if better else f" It did NOT {word}: try another learning_rate, more epochs, or look at the data."
+    say(f"train: {fitted.metrics['steps']:,} steps, validation {name} {before:.4f} -> {after:.4f} -> {out}.{note}")
 
 
 def _write_json(path: Path, content: Any) -> None:
