@@ -15,7 +15,6 @@ from typing import Any
 import orjson
 import polars as pl
 
-from curate import record
 from curate.pii import engine, replace, settings
 from curate.pii.engine import Finding, carried, find_many, replace_in
 from curate.pii.replace import Replacer, group_token

@@ -20,9 +20,35 @@ LEAST = 0.4
 WHOLE_WORD = 6  # letters: a shorter word must stand alone ("nino", not "domino"), a longer one may be part ("accounts")
 # Common shapes that say nothing without their word, whatever their checksum (one ten-digit number in eleven is a valid NHS number).
 NEEDED = frozenset(
-    "UK_NHS UK_PASSPORT UK_POSTCODE US_PASSPORT US_DRIVER_LICENSE US_BANK_NUMBER AU_TFN AU_ABN AU_MEDICARE CA_SIN DE_TAX_ID "
-    "DE_SOCIAL_SECURITY ES_NIF ES_NIE FI_PERSONAL_IDENTITY_CODE IN_AADHAAR IN_PAN KR_RRN NG_NIN PL_PESEL SE_PERSONNUMMER SG_NRIC_FIN "
-    "TH_TNIN TR_NATIONAL_ID US_MBI ZA_ID_NUMBER DATE_OF_BIRTH".split()
+    [
+        "UK_NHS",
+        "UK_PASSPORT",
+        "UK_POSTCODE",
+        "US_PASSPORT",
+        "US_DRIVER_LICENSE",
+        "US_BANK_NUMBER",
+        "AU_TFN",
+        "AU_ABN",
+        "AU_MEDICARE",
+        "CA_SIN",
+        "DE_TAX_ID",
+        "DE_SOCIAL_SECURITY",
+        "ES_NIF",
+        "ES_NIE",
+        "FI_PERSONAL_IDENTITY_CODE",
+        "IN_AADHAAR",
+        "IN_PAN",
+        "KR_RRN",
+        "NG_NIN",
+        "PL_PESEL",
+        "SE_PERSONNUMMER",
+        "SG_NRIC_FIN",
+        "TH_TNIN",
+        "TR_NATIONAL_ID",
+        "US_MBI",
+        "ZA_ID_NUMBER",
+        "DATE_OF_BIRTH",
+    ]
 )
 
 

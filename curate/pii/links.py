@@ -74,9 +74,61 @@ class PathUser(PatternRecognizer):  # type: ignore[misc]
     """The user in a path of a home folder; names of accounts that every machine has are left."""
 
     NOBODY = frozenset(
-        "user users username root ubuntu admin administrator runner app ec2-user vagrant pi node centos debian opc git jenkins travis circleci "
-        "default public shared guest www-data postgres docker linuxbrew me you your_name yourname your-name name someone jovyan build builder "
-        "test dev all home work data project projects src code coder ci deploy service svc".split()
+        [
+            "user",
+            "users",
+            "username",
+            "root",
+            "ubuntu",
+            "admin",
+            "administrator",
+            "runner",
+            "app",
+            "ec2-user",
+            "vagrant",
+            "pi",
+            "node",
+            "centos",
+            "debian",
+            "opc",
+            "git",
+            "jenkins",
+            "travis",
+            "circleci",
+            "default",
+            "public",
+            "shared",
+            "guest",
+            "www-data",
+            "postgres",
+            "docker",
+            "linuxbrew",
+            "me",
+            "you",
+            "your_name",
+            "yourname",
+            "your-name",
+            "name",
+            "someone",
+            "jovyan",
+            "build",
+            "builder",
+            "test",
+            "dev",
+            "all",
+            "home",
+            "work",
+            "data",
+            "project",
+            "projects",
+            "src",
+            "code",
+            "coder",
+            "ci",
+            "deploy",
+            "service",
+            "svc",
+        ]
     )
 
     def __init__(self) -> None:
@@ -85,10 +137,8 @@ class PathUser(PatternRecognizer):  # type: ignore[misc]
 
     def invalidate_result(self, pattern_text: str) -> bool:
         """An account that is nobody's."""
-        return (
-            pattern_text.casefold() in self.NOBODY
-            or "." in pattern_text.strip(".")[-5:]
-            and pattern_text.rpartition(".")[2] in ("py", "js", "sh", "txt", "html", "css")
+        return pattern_text.casefold() in self.NOBODY or (
+            "." in pattern_text.strip(".")[-5:] and pattern_text.rpartition(".")[2] in ("py", "js", "sh", "txt", "html", "css")
         )
 
 

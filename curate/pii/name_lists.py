@@ -5,11 +5,68 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 # Locales written in Latin, Greek and Cyrillic letters: other scripts have no capitals, and a name is only known by its capital here.
-LOCALES = (
-    "en en_GB en_IE en_IN en_KE en_NG en_NZ en_PK en_TH en_US de_AT de_CH de_DE fr_BE fr_CA fr_CH fr_DZ fr_FR es_AR es_CA es_CL es_CO es_ES "
-    "es_MX it_IT pt_BR pt_PT nl_BE nl_NL da_DK sv_SE no_NO fi_FI is_IS et_EE lt_LT lv_LV pl_PL cs_CZ sk_SK sl_SI hr_HR hu_HU ro_RO tr_TR "
-    "id_ID vi_VN ga_IE ig_NG yo_NG ha_NG tw_GH sw zu_ZA uz_UZ az_AZ el_GR ru_RU uk_UA bg_BG"
-).split()
+LOCALES = [
+    "en",
+    "en_GB",
+    "en_IE",
+    "en_IN",
+    "en_KE",
+    "en_NG",
+    "en_NZ",
+    "en_PK",
+    "en_TH",
+    "en_US",
+    "de_AT",
+    "de_CH",
+    "de_DE",
+    "fr_BE",
+    "fr_CA",
+    "fr_CH",
+    "fr_DZ",
+    "fr_FR",
+    "es_AR",
+    "es_CA",
+    "es_CL",
+    "es_CO",
+    "es_ES",
+    "es_MX",
+    "it_IT",
+    "pt_BR",
+    "pt_PT",
+    "nl_BE",
+    "nl_NL",
+    "da_DK",
+    "sv_SE",
+    "no_NO",
+    "fi_FI",
+    "is_IS",
+    "et_EE",
+    "lt_LT",
+    "lv_LV",
+    "pl_PL",
+    "cs_CZ",
+    "sk_SK",
+    "sl_SI",
+    "hr_HR",
+    "hu_HU",
+    "ro_RO",
+    "tr_TR",
+    "id_ID",
+    "vi_VN",
+    "ga_IE",
+    "ig_NG",
+    "yo_NG",
+    "ha_NG",
+    "tw_GH",
+    "sw",
+    "zu_ZA",
+    "uz_UZ",
+    "az_AZ",
+    "el_GR",
+    "ru_RU",
+    "uk_UA",
+    "bg_BG",
+]
 SHORTEST = 3  # letters: "Al", "Bo" and "Jo" are too much else
 
 

@@ -119,10 +119,28 @@ class GroupedPhone(PatternRecognizer):  # type: ignore[misc]
         """Too few digits or too many for a number, or a date."""
         digits = sum(each.isdigit() for each in regex.split(r"[xe]", pattern_text, flags=regex.IGNORECASE)[0])
         low = 9 if pattern_text.startswith("0") else 7
-        return not low <= digits <= 15 or bool(regex.fullmatch(r"(?:19|20)\d\d[-/. ]\d\d?[-/. ]\d\d?|\d\d?[-/. ]\d\d?[-/. ](?:19|20)\d\d", pattern_text))
+        return not low <= digits <= 15 or bool(
+            regex.fullmatch(r"(?:19|20)\d\d[-/. ]\d\d?[-/. ]\d\d?|\d\d?[-/. ]\d\d?[-/. ](?:19|20)\d\d", pattern_text)
+        )
 
 
-DIALLING = ("phone", "telephone", "tel", "mobile", "cell", "fax", "call", "call me", "dial", "ring", "whatsapp", "sms", "text me", "reach me", "phone number")
+DIALLING = (
+    "phone",
+    "telephone",
+    "tel",
+    "mobile",
+    "cell",
+    "fax",
+    "call",
+    "call me",
+    "dial",
+    "ring",
+    "whatsapp",
+    "sms",
+    "text me",
+    "reach me",
+    "phone number",
+)
 
 
 class Card(stock.CreditCardRecognizer):  # type: ignore[misc]
