@@ -86,7 +86,7 @@ def hard_texts(data: np.ndarray, first: np.ndarray, last: np.ndarray, hard: np.n
     """The texts with a character that cannot be folded by itself."""
     out, count = np.empty(len(first), dtype=np.int64), 0
     for row in range(len(first)):
-        others = 0
+        others = np.int64(0)
         for byte in range(np.uint64(first[row]), np.uint64(last[row])):  # unsigned: a place that cannot be negative is not checked for it
             others += np.int64(data[byte] >= 0x80)
         if others == 0:

@@ -135,12 +135,13 @@ def _shingle_rows(
 
 
 @compiled
-def _words_of(points: np.ndarray, kinds: np.ndarray, size: int, words: np.ndarray) -> tuple[int, int]:
+def _words_of(points: np.ndarray, kinds: np.ndarray, size: int, words: np.ndarray) -> tuple[np.int64, np.int64]:
     """Write a number for each word; returns how many characters the text has with its white space folded, and how many words.
 
     No branch: where words end the processor cannot foretell. What is not a word's end is written over by what follows.
     """
-    count, found, within, gap, word = 0, 0, 0, 0, np.uint64(0)
+    none = np.int64(0)
+    count, found, within, gap, word = none, none, none, none, np.uint64(0)
     for at in range(size):
         letter, solid = np.int64(kinds[at] == 1), np.int64(kinds[at] != 0)
         words[found] = word

@@ -33,7 +33,7 @@ class Memory:
 
     @property
     def total(self) -> float:
-        return sum(vars(self).values())
+        return float(sum(vars(self).values()))
 
 
 def parameters(model: Any) -> tuple[int, int]:
@@ -108,7 +108,7 @@ def saved_bytes(model: Any, forward: Callable[[], Any], fused: bool = True) -> i
                 held = forward()
         else:
             held = forward()
-        total = sum(storage.nbytes() for storage in kept.values())
+        total = int(sum(storage.nbytes() for storage in kept.values()))
     del held
     return total
 

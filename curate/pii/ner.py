@@ -56,8 +56,7 @@ def load(ner: Ner | None) -> Model | None:
     """The model asked for. Raises ParamsError, with what to do, if it cannot be loaded or finds no names."""
     if ner is None:
         return None
-    model = {"spacy": _spacy, "transformers": _transformers, "gliner": _gliner}[ner.engine](ner.model)
-    return model
+    return {"spacy": _spacy, "transformers": _transformers, "gliner": _gliner}[ner.engine](ner.model)
 
 
 def _missing(model: str, error: Exception, help: str) -> ParamsError:
