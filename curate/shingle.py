@@ -128,8 +128,8 @@ def _shingle_rows(
                 sizes[row, side] = _character_shingles(points[side], kinds[side], size, side, values, used)
                 used += sizes[row, side]
         if of_prompt + of_answer >= LONG:
-            for side, size in ((0, prompt_words), (1, answer_words)):
-                sizes[row, 2 + side] = _word_shingles(words[side], size, side, values, used)
+            for side, found in ((0, prompt_words), (1, answer_words)):
+                sizes[row, 2 + side] = _word_shingles(words[side], found, side, values, used)
                 used += sizes[row, 2 + side]
     return used
 

@@ -4,9 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import orjson
+from typing import Any
+
 import pytest
 import torch
 
+from tests.helpers import ROOT
 from tests import training
 from train import adapters, fit, models, plan, sizes, train
 
@@ -51,7 +54,7 @@ def test_activations_are_what_autograd_keeps(adapter: str, base: Path, data: Pat
     model = models.load_base(base)[0]
     adapted = adapters.with_adapter(model, settings) if adapter != "full" else model
     adapted.train()
-    body = adapted.base_model.model.model if adapter != "full" else model.model
+    body: Any = adapted.base_model.model.model if adapter != "full" else model.model  # type: ignore[union-attr]
     ids = torch.zeros((4, 40), dtype=torch.long)
     kept = sizes.saved_bytes(adapted, lambda: body(input_ids=ids, use_cache=False)[0], fused=False)
     assert memory.activations == pytest.approx(kept, rel=0.15)
@@ -72,7 +75,7 @@ def test_what_does_not_fit_is_told_with_changes_that_do(base: Path, data: Path, 
     nothing = plan.plan(data, base, settings, 1.0, NOWHERE)
     assert "even so" in nothing.changes[-1] and "FSDP" in nothing.changes[-1]
     with pytest.raises(SystemExit) as stopped:
-        plan.main([str(data), str(base), "--params", str(training.ROOT / "params.yaml"), "--memory", "0.000001"])
+        plan.main([str(data), str(base), "--params", str(ROOT / "params.yaml"), "--memory", "0.000001"])
     assert stopped.value.code == 1 and "DOES NOT FIT" in capsys.readouterr().out
 
 

@@ -191,7 +191,7 @@ def _words(values: tuple[str, ...]) -> Any:
 def _denied(text: str, deny: tuple[str, ...]) -> list[Finding]:
     if not deny:
         return []
-    return [Finding(*match.span(), DENIED, "Denied", 1.0) for match in _words(deny).finditer(text)]
+    return [Finding(match.start(), match.end(), DENIED, "Denied", 1.0) for match in _words(deny).finditer(text)]
 
 
 @lru_cache(maxsize=64)

@@ -102,7 +102,7 @@ class PersonNames(EntityRecognizer):  # type: ignore[misc]
         found: dict[tuple[int, int], float] = {}
         for start, end, score in (*_by_list(text), *_by_cue(text)):
             found[start, end] = max(score, found.get((start, end), 0.0))
-        metadata = {RecognizerResult.RECOGNIZER_NAME_KEY: self.name, RecognizerResult.RECOGNIZER_IDENTIFIER_KEY: self.id}
+        metadata = {RecognizerResult.RECOGNIZER_NAME_KEY: "PersonNames", RecognizerResult.RECOGNIZER_IDENTIFIER_KEY: self.id}
         return [RecognizerResult("PERSON", start, end, score, recognition_metadata=dict(metadata)) for (start, end), score in found.items()]
 
 

@@ -161,6 +161,6 @@ def blank() -> Any:
 
     from curate.pii.presidio import NerModelConfiguration, SpacyNlpEngine
 
-    engine = SpacyNlpEngine(ner_model_configuration=NerModelConfiguration())
+    engine: Any = SpacyNlpEngine(ner_model_configuration=NerModelConfiguration())
     engine.nlp = {"en": spacy.blank("en")}
     return engine
