@@ -26,13 +26,14 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Work:
-    """Rows and tokens of one pass, and the shape of one forward pass: `rows` of `length` tokens."""
+    """Rows and tokens of one pass, the shape of one forward pass (`rows` of `length` tokens), and the scores of a head."""
 
     examples: int
     tokens: int
     steps: int
     rows: int
     length: int
+    scores: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def work_of(data: Path, base: Path, params: Params) -> Work:
 
     models.quiet()
     limit = int(provenance.read_base(base).get("context") or 0) or 1 << 20
-    labels = rows.classes(data) if params.method == "classify" else []
+    labels = rows.classes(data) if params.method == "classify" else ["reward"] if params.method == "reward" else []
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer = AutoTokenizer.from_pretrained(base / "tokenizer")
         train = rows.read(data, "train", params.method, Path(scratch), labels, tokenizer, limit)
@@ -80,7 +81,7 @@ def work_of(data: Path, base: Path, params: Params) -> Work:
     batches = math.ceil(train.tokens / length) if packed else count * (params.generations if params.method == "grpo" else 1)
     steps = math.ceil(math.ceil(batches / params.batch_size) / params.accumulation * params.epochs)
     pairs = 2 if params.method in ("dpo", "orpo", "reward") else 1
-    return Work(count, train.tokens, steps, params.batch_size * pairs, length)
+    return Work(count, train.tokens, steps, params.batch_size * pairs, length, len(labels))
 
 
 def memory_of(base: Path, params: Params, work: Work) -> tuple[int, int, Memory]:
@@ -92,7 +93,7 @@ def memory_of(base: Path, params: Params, work: Work) -> tuple[int, int, Memory]
     bf16 = models.bf16(params.precision)
     width = 2 if bf16 else FP32
     held = FP32 if params.adapter == "full" else width  # full fine-tuning holds fp32 weights and computes in bf16
-    model = empty_model(base, params, torch.bfloat16 if bf16 else torch.float32)
+    model = empty_model(base, params, torch.bfloat16 if bf16 else torch.float32, work.scores)
     weights = weight_bytes(model, params.quantize, held, tuple(models.HEAD_NAMES))
     text = model.config.get_text_config()
     vocabulary, layers = int(text.vocab_size), int(text.num_hidden_layers)
@@ -115,7 +116,7 @@ def memory_of(base: Path, params: Params, work: Work) -> tuple[int, int, Memory]
     return count, trainable, memory
 
 
-def empty_model(base: Path, params: Params, dtype: Any) -> Any:
+def empty_model(base: Path, params: Params, dtype: Any, scores: int) -> Any:
     """The base's architecture without its weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -124,6 +125,8 @@ def empty_model(base: Path, params: Params, dtype: Any) -> Any:
 
     source, revision = base_source(base)
     config = AutoConfig.from_pretrained(source, revision=revision)
+    if params.method in allowed.HEADS:
+        config.num_labels = scores
     kind: Any = AutoModelForSequenceClassification if params.method in allowed.HEADS else AutoModelForCausalLM
     with torch.device("meta"):
         return kind.from_config(config, dtype=dtype, attn_implementation="sdpa")
