@@ -2,15 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-
-import orjson
 from typing import Any
 
+import orjson
 import pytest
 import torch
 
-from tests.helpers import ROOT
 from tests import training
+from tests.helpers import ROOT
 from train import adapters, fit, models, plan, sizes, train
 
 NOWHERE = Path("nowhere")

@@ -44,7 +44,13 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
 def write_base(folder: Path, encoder: bool = False) -> Path:
     """A base folder as the base stage leaves it; an encoder instead of a Llama where asked for."""
     torch.manual_seed(0)
-    size: dict[str, Any] = {"vocab_size": len(WORDS), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    size: dict[str, Any] = {
+        "vocab_size": len(WORDS),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
     ends: dict[str, Any] = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
     if encoder:
         BertForSequenceClassification(BertConfig(**size, max_position_embeddings=64, pad_token_id=0)).save_pretrained(folder / "model")
