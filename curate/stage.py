@@ -1,8 +1,10 @@
 """The stage contract: reads rows, runs a stage's pure functions on them, and writes what they say, all or nothing.
 
-A stage is a `Stage` of up to four plain functions, called in this order:
+A stage is a `Stage` of up to five plain functions, called in this order:
 
     prepare(params)                 once: an index or table that the others need (`context`); must pickle
+    scan(in_dir, scratch, params, context)  once, for stages without a plan: a look at narrow columns of the input; the new context.
+                                    What it writes to `scratch` lives as long as the run
     survey(batch, params, context)  per batch, in worker processes: narrow columns only, one row per row of the batch
     plan(narrow, params, context)   once, over the surveys of all rows (memory-mapped from disk; column `known`: see `run`): what to drop,
                                     which split, a new context
@@ -78,6 +80,7 @@ class Stage:
     params: type
     rows: Callable[[pl.DataFrame, Any, Any], Outcome] | None = None
     prepare: Callable[[Any], Any] | None = None
+    scan: Callable[[Path, Path, Any, Any], Any] | None = None
     survey: Callable[[pl.DataFrame, Any, Any], pl.DataFrame] | None = None
     plan: Callable[[pl.DataFrame, Any, Any], Plan] | None = None
     recall: Callable[[Path, pl.DataFrame, Any, Any], tuple[pl.DataFrame, Any] | None] | None = None  # see `_Run._survey`
@@ -179,6 +182,8 @@ class _Run:
         context = self.stage.prepare(self.params) if self.stage.prepare else None
         plan = Plan(context=context)
         with tempfile.TemporaryDirectory(dir=self.out, prefix=".scratch-") as scratch:
+            if self.stage.scan is not None:
+                plan = Plan(context=self.stage.scan(self.in_dir, Path(scratch), self.params, context))
             if self.stage.plan is not None:
                 narrow, context = self._survey(Path(scratch), context)
                 plan = self.stage.plan(narrow, self.params, context)

@@ -1,8 +1,7 @@
-"""Renders conversations, for training, evaluation and serving alike, and says which of their tokens are trained.
+"""Renders conversations, for training, evaluation and serving alike.
 
 Helper of `format`, `train` and `evaluate`. Rendering goes through the function behind `tokenizer.apply_chat_template`, so that any
-server which is given the same template writes the same text. The loss mask comes from the rendering itself: an answer starts where
-the prompt before it (rendered with the generation prompt) ends, and ends with the special token that the template sets after it.
+server which is given the same template writes the same text. Which tokens of it are trained: curate/masking.py.
 """
 
 import multiprocessing
@@ -21,29 +20,13 @@ import xxhash
 from curate.record import InputError, Message, ParamsError
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-BUILT_IN = ("chatml", "alpaca")
-NOT_TRAINED = -100  # the label that torch's cross entropy leaves out
+MACROS = "macros"  # put in front of the others
+BUILT_IN = (
+    "chatml", "alpaca", "plain", "qwen", "llama3", "llama2", "mistral", "gemma", "phi3", "phi4", "zephyr", "vicuna", "deepseek",
+)  # fmt: skip
 NO_TOKENS: Mapping[str, str] = MappingProxyType({})
-Turn = Mapping[str, Any]  # one message as a template sees it: role, content, and what `extra` held
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row as the model gets it. `labels` has the length of `input_ids`; -100 where nothing is trained."""
-
-    prompt: str  # rendered text before the last answer; empty for a plain document
-    answer: str  # text of the last answer without its end token
-    input_ids: list[int]
-    labels: list[int]
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a conversation cannot be formatted. `evidence` and `detail` hold no text of the row."""
-
-    reason: str
-    detail: str
-    evidence: Mapping[str, Any]
+Turn = Mapping[str, Any]  # one message as a template sees it: role, content, and what `extra` held; the first may hold `tools`
+Tools = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -57,10 +40,12 @@ class Codec:
     control: re.Pattern[str]  # any special token, as text
     eos_id: int | None
     unknown_id: int | None
+    context: int | None  # tokens that the model can see, as the tokenizer's configuration says
+    lone_bytes: frozenset[int]  # ids of single bytes that are no ASCII: what the vocabulary has no piece for
 
 
 def load_template(name: str, tokenizer: Path) -> str:
-    """The Jinja source of `chatml`, `alpaca`, `model` (the template that came with the tokenizer) or of a .jinja file.
+    """The Jinja source of a template in `BUILT_IN`, of `model` (the one that came with the tokenizer) or of a .jinja file.
 
     Raises ParamsError if the tokenizer has no template of its own, or the template depends on the day; InputError for a missing file.
     """
@@ -71,11 +56,14 @@ def load_template(name: str, tokenizer: Path) -> str:
         if not source:
             raise ParamsError(f"format.template = 'model': the tokenizer in {tokenizer} has no chat template. Use chatml or alpaca.")
     else:
+        shared = [TEMPLATES / f"{MACROS}.jinja"] if name in BUILT_IN else []
         path = TEMPLATES / f"{name}.jinja" if name in BUILT_IN else Path(name)
         try:
-            source = path.read_text(encoding="utf-8")
+            source = "".join(each.read_text(encoding="utf-8") for each in [*shared, path])
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: this template cannot be read ({error}). Use chatml, alpaca, model or a .jinja file.") from None
+            raise InputError(
+                f"{path}: this template cannot be read ({error}). Use {', '.join(BUILT_IN)}, model or a .jinja file."
+            ) from None
     if "strftime_now" in source:
         raise ParamsError(
             f"format.template = '{name}': this template writes today's date, so that the same data would give other bytes tomorrow. "
@@ -93,22 +81,74 @@ def render(messages: Sequence[Turn], template: str, add_generation_prompt: bool,
     >>> render([{"role": "user", "content": "Hi"}], chatml, True)
     '<|im_start|>user\\nHi<|im_end|>\\n<|im_start|>assistant\\n'
     """
+    shown, tools = split_tools(messages)
+    return render_many([shown], tools, template, add_generation_prompt, special_tokens)[0]
+
+
+def render_many(
+    conversations: Sequence[Sequence[Turn]],
+    tools: Tools | None,
+    template: str,
+    add_generation_prompt: bool,
+    special_tokens: Mapping[str, str],
+) -> list[str]:
+    """`render` for several conversations with the same tools, which stand apart here. Raises as `render` does."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    present = [{key: value for key, value in message.items() if value is not None} for message in messages]  # as the tokenizer does
-    tokens: dict[str, Any] = dict(special_tokens)
-    made: Any = render_jinja_template([present], chat_template=template, add_generation_prompt=add_generation_prompt, **tokens)
-    return str(made[0][0])  # (texts, positions of answers)
+    present = [[{key: value for key, value in turn.items() if value is not None} for turn in each] for each in conversations]
+    settings: dict[str, Any] = {"tools": tools, "chat_template": template, "add_generation_prompt": add_generation_prompt, **special_tokens}
+    made: Any = render_jinja_template(present, **settings)
+    return list(made[0])  # (texts, positions of answers)
+
+
+def split_tools(messages: Sequence[Turn]) -> tuple[list[Turn], Tools | None]:
+    """The messages without `tools`, and the tools: what `apply_chat_template` takes as two arguments."""
+    if not messages or "tools" not in messages[0]:
+        return list(messages), None
+    first = {key: value for key, value in messages[0].items() if key != "tools"}
+    return [first, *messages[1:]], messages[0]["tools"] or None
 
 
 def turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """A record's messages as templates expect them: the keys in `extra` (tool_calls, name, …) stand beside role and content."""
+    """A record's messages as templates expect them: the keys in `extra` (tool_calls, name, …) stand beside role and content.
+
+    Tools and calls take the form that models' own templates read: `{"type": "function", "function": {…}}`, arguments as an object.
+    """
     out = []
     for message in messages:
-        extra = orjson.loads(message["extra"] or "{}")
-        shown = extra if isinstance(extra, dict) else {}
-        out.append({**shown, "role": message["role"], "content": message["content"]})
+        shown = {"role": message["role"], "content": message["content"]}
+        if message["extra"]:
+            extra = orjson.loads(message["extra"])
+            shown = {**_uniform(extra), **shown} if isinstance(extra, dict) else shown
+        out.append(shown)
     return out
+
+
+def _uniform(extra: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(extra.get("function_call"), dict) and not extra.get("tool_calls"):  # as OpenAI wrote it before there were several
+        extra = {**extra, "tool_calls": [extra["function_call"]]}
+        del extra["function_call"]
+    if isinstance(extra.get("tool_calls"), list):
+        extra["tool_calls"] = [_call(call) for call in extra["tool_calls"]]
+    if extra.get("tools"):
+        listed = extra["tools"] if isinstance(extra["tools"], list) else [extra["tools"]]
+        extra["tools"] = [
+            tool if not isinstance(tool, dict) or "function" in tool else {"type": "function", "function": tool} for tool in listed
+        ]
+    return extra
+
+
+def _call(call: Any) -> Any:
+    if not isinstance(call, dict):
+        return call
+    function = call.get("function", call)
+    if isinstance(function, dict) and isinstance(function.get("arguments"), str):
+        try:
+            given = orjson.loads(function["arguments"])
+        except orjson.JSONDecodeError:
+            given = None  # no JSON: the text stays as it is
+        function = {**function, "arguments": given if isinstance(given, dict) else function["arguments"]}
+    return {**call, "function": function} if "function" in call else {"type": "function", "function": function}
 
 
 def codec(tokenizer: Path, template: str) -> Codec:
@@ -132,6 +172,8 @@ def _codec(folder: str, template: str) -> Codec:
         control=re.compile("|".join(map(re.escape, by_length)) or "(?!)"),
         eos_id=tokenizer.eos_token_id,
         unknown_id=_unknown_id(backend),
+        context=tokenizer.model_max_length if tokenizer.model_max_length < 1 << 30 else None,  # a huge number stands for "not known"
+        lone_bytes=_lone_bytes(backend),
     )
 
 
@@ -157,6 +199,15 @@ def _unknown_id(backend: Any) -> int | None:
     return None if unknown is None else backend.token_to_id(unknown)
 
 
+def _lone_bytes(backend: Any) -> frozenset[int]:
+    """Ids of bytes from 0x80 on: `<0x80>` where bytes are the fallback, the letter that stands for the byte where all text is bytes."""
+    vocabulary = backend.get_vocab(with_added_tokens=False)
+    letters = {chr(at) for at in (*range(0xA1, 0xAD), *range(0xAE, 0x100))}  # GPT-2's table: these bytes stand for themselves,
+    letters |= {chr(0x100 + at) for at in range(34, 68)}  # and 0x80 to 0xA0 and 0xAD follow on the 34 that are ASCII
+    names = {f"<0x{at:02X}>" for at in range(0x80, 0x100)} | (letters if '"ByteLevel"' in backend.to_str() else set())
+    return frozenset(number for name, number in vocabulary.items() if name in names)
+
+
 def tokenizer_hash(folder: Path) -> str:
     """xxh3-128 of tokenizer.json: same hash, same ids."""
     return xxhash.xxh3_128_hexdigest((folder / "tokenizer.json").read_bytes())
@@ -171,96 +222,3 @@ def without_control(text: str, control: re.Pattern[str]) -> str:
     while control.search(text):  # again, because taking one out can join the next
         text = control.sub("", text)
     return text
-
-
-def end_token(coded: Codec) -> int | Refusal:
-    """The id of the special token that ends an answer under this template, or why there is none."""
-    probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    (made,) = conversations([probe], coded)
-    return made if isinstance(made, Refusal) else next(label for label in reversed(made.labels) if label != NOT_TRAINED)
-
-
-def conversations(rows: Sequence[Sequence[Turn]], coded: Codec) -> list[Example | Refusal]:
-    """Ids and labels of chats. Loss on the answers and the token that ends each, and on nothing else.
-
-    Promises for every Example: `input_ids` are those of `tokenizer(whole rendering)`, and for every answer the ids before it are those
-    of `tokenizer(prompt)` that serving will compute. What cannot keep them is refused, with the number of the turn (from 1).
-    """
-    rendered = [_render_all(row, coded) for row in rows]
-    whole = [each for each in rendered if isinstance(each, _Rendered)]
-    encodings = coded.backend.encode_batch([each.text for each in whole], add_special_tokens=False)
-    marked = [_Marked(each, encoding, coded) for each, encoding in zip(whole, encodings, strict=True)]
-    tails = sorted({tail for each in marked for tail in each.tails})
-    tail_ids = {tail: enc.ids for tail, enc in zip(tails, coded.backend.encode_batch(tails, add_special_tokens=False), strict=True)}
-    done = iter([each.example(tail_ids) for each in marked])
-    return [each if isinstance(each, Refusal) else next(done) for each in rendered]
-
-
-@dataclass(frozen=True)
-class _Rendered:
-    text: str
-    spans: tuple[tuple[int, int, int], ...]  # (turn from 1, first character of the answer, first character after the turn)
-
-
-def _render_all(messages: Sequence[Turn], coded: Codec) -> _Rendered | Refusal:
-    """The whole text, and where each answer stands in it, by rendering every prefix that ends before or after an answer."""
-    from jinja2 import TemplateError, TemplateSyntaxError
-
-    at = 0
-    try:
-        text = render(messages, coded.template, False, coded.special_tokens)
-        spans = []
-        for at, message in enumerate(messages, 1):
-            if message["role"] != "assistant":
-                continue
-            before = render(messages[: at - 1], coded.template, True, coded.special_tokens)
-            after = text if at == len(messages) else render(messages[:at], coded.template, False, coded.special_tokens)
-            if not (text.startswith(before) and text.startswith(after) and len(before) <= len(after)):
-                return Refusal("template_prefix", f"Turn {at}: the template writes it differently when more turns follow.", {"turn": at})
-            spans.append((at, len(before), len(after)))
-    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        by_author = isinstance(error, TemplateSyntaxError) or str(error) in coded.template  # anything else may quote the row
-        said = str(error) if by_author else type(error).__name__
-        return Refusal("template_error", f"The template refuses this conversation: {said}.", {"turn": at or None, "error": said})
-    return _Rendered(text, tuple(spans))
-
-
-class _Marked:
-    """A rendered conversation with its tokens, waiting for the ids of its prompts' tails."""
-
-    def __init__(self, rendered: _Rendered, encoding: Any, coded: Codec) -> None:
-        self.rendered = rendered
-        self.ids: list[int] = encoding.ids
-        special = [at for at, number in enumerate(self.ids) if number in coded.special_ids]
-        self.special = [(at, *encoding.token_to_chars(at)) for at in special]
-        self.anchors = [max((each for each in self.special if each[1] < start), default=(0, 0, 0)) for _, start, _ in rendered.spans]
-        # Special tokens cut a text before anything else does, so a prompt is tokenised right if its last piece is.
-        self.tails = [rendered.text[anchor[1] : span[1]] for anchor, span in zip(self.anchors, rendered.spans, strict=True)]
-
-    def example(self, tail_ids: Mapping[str, list[int]]) -> Example | Refusal:
-        labels = [NOT_TRAINED] * len(self.ids)
-        prompt = answer = ""
-        for (turn, start, stop), anchor, tail in zip(self.rendered.spans, self.anchors, self.tails, strict=True):
-            first = anchor[0] + len(tail_ids[tail])
-            if self.ids[anchor[0] : first] != tail_ids[tail]:
-                return Refusal(
-                    "template_prefix", f"Turn {turn}: the answer's first token joins the prompt's last, unlike in serving.", {"turn": turn}
-                )
-            ends = [each for each in self.special if first <= each[0] and start <= each[1] < stop]
-            if not ends:
-                return Refusal("no_end_token", f"Turn {turn}: the template sets no end token after the answer.", {"turn": turn})
-            end, end_start, _ = ends[-1]
-            labels[first : end + 1] = self.ids[first : end + 1]
-            prompt, answer = self.rendered.text[:start], self.rendered.text[start:end_start]
-        return Example(prompt, answer, self.ids, labels)
-
-
-def documents(rows: Sequence[str], coded: Codec) -> list[Example | Refusal]:
-    """Ids and labels of plain documents: every token trained, ended with the end-of-sequence token (added if the tokenizer does not)."""
-    if coded.eos_id is None:
-        return [Refusal("no_end_token", "The tokenizer has no end-of-sequence token.", {})] * len(rows)
-    out: list[Example | Refusal] = []
-    for text, encoding in zip(rows, coded.backend.encode_batch(list(rows)), strict=True):
-        ids = encoding.ids if encoding.ids[-1:] == [coded.eos_id] else [*encoding.ids, coded.eos_id]
-        out.append(Example("", text, ids, list(ids)))
-    return out

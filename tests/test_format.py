@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import yaml
 
-from curate import store, template
+from curate import masking, store, template
 from curate.format import SCHEMA, STAGE, Params
 from curate.record import InputError, ParamsError, StageFailure
 from tests.helpers import chat, document, dropped, frame, preference, row, run_stage, section, write_input
@@ -106,8 +106,8 @@ def test_over_length_split_cuts_documents_only_and_loses_no_token(tokenizer: Pat
     metrics, kept = formatted(tokenizer, tmp_path, [document(LONG), chat("Hi", LONG), chat("Hi", "Yo")], "over_length=split")
     pieces = kept.filter(pl.col("kind") == "text")
     codec = template.codec(tokenizer, template.load_template("chatml", tokenizer))
-    (whole,) = template.documents([LONG], codec)
-    assert isinstance(whole, template.Example)
+    (whole,) = masking.documents([LONG], codec)
+    assert isinstance(whole, masking.Example)
     assert pieces["input_ids"].explode().to_list() == whole.input_ids
     assert "".join(pieces["answer"]) == LONG
     assert pieces["id"].n_unique() == pieces.height > 1

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from curate import template
+from curate import masking, template
+from curate.masking import NOT_TRAINED, Example, Refusal
 from curate.record import InputError, Message, ParamsError
-from curate.template import NOT_TRAINED, Example, Refusal
 from train.tiny import make_tokenizer
 
 CORPUS = ["How do I restart my hub? Hold the pin for 15 seconds.", "naïve café – 日本語 🙂", "def f(x):\n    return x + 12\n"] * 5
@@ -49,7 +49,7 @@ SHAPES = {
 def test_ids_are_those_of_training_and_of_serving(folder: Path, name: str, shape: str) -> None:
     messages = SHAPES[shape]
     codec = coded(folder, name)
-    (made,) = template.conversations([messages], codec)
+    (made,) = masking.conversations([messages], codec)
     assert isinstance(made, Example)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     whole = tokenizer.apply_chat_template(messages, chat_template=codec.template, tokenize=False)
@@ -71,7 +71,7 @@ def test_ids_are_those_of_training_and_of_serving(folder: Path, name: str, shape
 
 
 def test_prompt_and_answer_are_those_of_the_last_answer(folder: Path) -> None:
-    (made,) = template.conversations([SHAPES["several turns"]], coded(folder, "chatml"))
+    (made,) = masking.conversations([SHAPES["several turns"]], coded(folder, "chatml"))
     assert isinstance(made, Example)
     assert made.answer == "Any time."
     assert made.prompt.endswith("Thanks<|im_end|>\n<|im_start|>assistant\n")
@@ -80,7 +80,7 @@ def test_prompt_and_answer_are_those_of_the_last_answer(folder: Path) -> None:
 def test_batches_do_not_change_a_row(folder: Path) -> None:
     rows = list(SHAPES.values())
     codec = coded(folder, "chatml")
-    assert template.conversations(rows, codec) == [template.conversations([row], codec)[0] for row in rows]
+    assert masking.conversations(rows, codec) == [masking.conversations([row], codec)[0] for row in rows]
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused_with_the_turn(folder: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_with_the_turn(folder:
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     codec = template.codec(folder, source)
-    single, several = template.conversations([SHAPES["single"], SHAPES["several turns"]], codec)
+    single, several = masking.conversations([SHAPES["single"], SHAPES["several turns"]], codec)
     assert isinstance(single, Example)
     assert isinstance(several, Refusal)
     assert (several.reason, several.evidence) == ("template_prefix", {"turn": 2})
@@ -98,15 +98,15 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_with_the_turn(folder:
 
 def test_an_answer_that_joins_its_prompt_is_refused(folder: Path) -> None:
     source = "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}<|im_end|>{% endif %}{% endfor %}"
-    assert isinstance(template.conversations([talk("Hi. ", "Hold")], template.codec(folder, source))[0], Refusal)
-    (joined,) = template.conversations([talk("the se", "conds")], template.codec(folder, source))
+    assert isinstance(masking.conversations([talk("Hi. ", "Hold")], template.codec(folder, source))[0], Refusal)
+    (joined,) = masking.conversations([talk("the se", "conds")], template.codec(folder, source))
     assert isinstance(joined, Refusal)
     assert joined.reason == "template_prefix"
 
 
 def test_a_refusing_template_says_only_what_its_author_wrote(folder: Path) -> None:
     source = "{% if messages[0].role == 'system' %}{{ raise_exception('No system role here') }}{% endif %}{{ messages[0].nope.nope }}"
-    refused, broken = template.conversations([talk("Hi", "Yo", system="secret"), talk("secret", "Yo")], template.codec(folder, source))
+    refused, broken = masking.conversations([talk("Hi", "Yo", system="secret"), talk("secret", "Yo")], template.codec(folder, source))
     assert isinstance(refused, Refusal)
     assert isinstance(broken, Refusal)
     assert refused.reason == broken.reason == "template_error"
@@ -115,10 +115,10 @@ def test_a_refusing_template_says_only_what_its_author_wrote(folder: Path) -> No
 
 
 def test_a_template_without_end_token_is_noticed(folder: Path) -> None:
-    endless = template.end_token(template.codec(folder, "{% for m in messages %}{{ m.content }}\n{% endfor %}"))
+    endless = masking.end_token(template.codec(folder, "{% for m in messages %}{{ m.content }}\n{% endfor %}"))
     assert isinstance(endless, Refusal)
     assert endless.reason == "no_end_token"
-    assert template.end_token(coded(folder, "chatml")) == template.end_token(coded(folder, "alpaca")) == 2
+    assert masking.end_token(coded(folder, "chatml")) == masking.end_token(coded(folder, "alpaca")) == 2
 
 
 def test_tool_calls_are_rendered_and_trained(folder: Path) -> None:
@@ -130,7 +130,7 @@ def test_tool_calls_are_rendered_and_trained(folder: Path) -> None:
         {"role": "assistant", "content": "All well.", "extra": None},
     ]
     for name in ("chatml", "alpaca"):
-        (made,) = template.conversations([template.turns(record)], coded(folder, name))
+        (made,) = masking.conversations([template.turns(record)], coded(folder, name))
         assert isinstance(made, Example)
         trained = coded(folder, name).backend.decode([label for label in made.labels if label != NOT_TRAINED], skip_special_tokens=False)
         assert "line_check" in trained
@@ -139,7 +139,7 @@ def test_tool_calls_are_rendered_and_trained(folder: Path) -> None:
 
 
 def test_documents_are_trained_whole_and_ended(folder: Path) -> None:
-    (made,) = template.documents(["Hold the pin. 🙂"], coded(folder, "chatml"))
+    (made,) = masking.documents(["Hold the pin. 🙂"], coded(folder, "chatml"))
     assert isinstance(made, Example)
     assert made.labels == made.input_ids
     assert made.input_ids[-1] == 2
