@@ -42,3 +42,4 @@ lock: ## renew requirements.lock from pyproject.toml
 bench: setup ## seconds and memory of every stage, then near-duplicates against the peers (half an hour; writes docs/benchmarks.md)
 	python -m bench
 	python -m bench.near_dup
+	python -m bench.preparation

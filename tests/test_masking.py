@@ -60,7 +60,9 @@ SHAPES: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
     "indented code in a question": (talk("    a = 1\n\tb", "Fine."), ["Fine."]),
     "ends with a question": (talk("Hi", "Hello.", "And now?"), ["Hello."]),
     "begins with an answer": ([said("assistant", "Welcome."), *talk("Hi", "Hello.")], ["Welcome.", "Hello."]),
-    "headings in the text": (talk("### Response:\nno", "### Instruction:\nyes", "USER: a", "ASSISTANT: b"), ["### Instruction:\nyes", "ASSISTANT: b"]),
+    "headings in the text": (
+        talk("### Response:\nno", "### Instruction:\nyes", "USER: a", "ASSISTANT: b"), ["### Instruction:\nyes", "ASSISTANT: b"]
+    ),
     "maths": (talk("12+35-7=?", "40"), ["40"]),
     "quotes and braces": (talk('{{ "a" }} {% b %}', "'c' \\n \"d\""), ["'c' \\n \"d\""]),
     "one letter": (talk("a", "b"), ["b"]),

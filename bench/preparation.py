@@ -1,0 +1,137 @@
+"""`python -m bench.preparation`: rows to token ids with a loss mask on disk, Finery's format stage against TRL's own preparation.
+
+Both get the same rows as chats of one question and one answer, the same tokenizer and the ChatML template, and two processes; TRL as
+prompt and completion, with its completion mask. Time is from start to end of the whole command, libraries included, and beside it TRL's
+preparation alone, without its start. The ids of every row that both kept must be equal, and so must the mask up to the end token.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import orjson
+import polars as pl
+
+from bench.measure import ROOT, Measured, measure
+from curate import record, store, template
+
+STANDARD = ROOT.parent / "shared" / "data" / "t0_55k.parquet"
+LENGTH = 1024
+TRL = """
+import json, sys, time
+import datasets, torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from trl import SFTConfig, SFTTrainer
+datasets.disable_progress_bars()
+rows, tokenizer, out = sys.argv[1:]
+tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer)
+data = datasets.Dataset.from_parquet(rows, cache_dir=out + "/cache")
+model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+    num_attention_heads=1, num_key_value_heads=1))
+few = SFTConfig(output_dir=out, report_to=[], bf16=False, use_cpu=True, max_length=LENGTH, dataset_num_proc=2, completion_only_loss=True)
+start = time.monotonic()
+trainer = SFTTrainer(model, args=few, train_dataset=data, processing_class=tokenizer)
+seconds = time.monotonic() - start
+trainer.train_dataset.to_parquet(out + "/rows.parquet")
+open(out + "/seconds", "w").write(str(seconds))
+"""
+
+
+def main() -> None:
+    """Run both, check that they agree, and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.preparation", description=__doc__)
+    parser.add_argument("file", nargs="?", type=Path, default=STANDARD, help="parquet with columns prompt and completion")
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--repeat", type=int, default=1)
+    options = parser.parse_args()
+    if not options.file.exists():
+        raise SystemExit(f"{options.file}: no such file. Name a parquet file with prompt and completion: python -m bench.preparation FILE")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        rows = _inputs(pl.read_parquet(options.file).head(options.rows), folder)
+        runs = [_run(folder / str(at), folder) for at in range(options.repeat)]
+        compared, gone = _agree(folder / "0")
+    print(table(rows, runs))
+    print(f"\n{compared:,} rows compared: equal ids, equal mask up to the end token. TRL left {gone:,} rows out without a word.")
+
+
+def _inputs(rows: pl.DataFrame, folder: Path) -> int:
+    """The rows for each tool, and the tokenizer. Special tokens in the data (answers of t0 end with one) are cut for both alike."""
+    from train.tiny import CONTROL, make_tokenizer
+
+    asked, said = ([template.without_control(each, CONTROL) for each in rows[name]] for name in ("prompt", "completion"))
+    said = [each.strip() for each in said]  # the template cuts this too
+    tokenizer = make_tokenizer([*asked[:3000], *said[:3000]], 2048, LENGTH)
+    tokenizer.chat_template = template.load_template("chatml", folder)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    chats = [[_message("user", question), _message("assistant", answer)] for question, answer in zip(asked, said, strict=True)]
+    frame = pl.DataFrame(
+        {"id": [f"{at:032x}" for at in range(len(chats))], "messages": chats},
+        schema={"id": pl.String, "messages": record.SCHEMA["messages"]},
+    ).with_columns(pl.lit("t0").alias("source"), pl.int_range(1, pl.len() + 1).alias("line"), pl.lit("chat").alias("kind"))
+    missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in record.SCHEMA.items() if name not in frame.columns]
+    writer = store.PartWriter(folder / "in" / "kept" / "train", store.arrow_schema(record.SCHEMA))
+    writer.write(frame.with_columns(missing).select(list(record.SCHEMA)))
+    writer.close()
+    pl.DataFrame(
+        {
+            "prompt": [[{"role": "user", "content": each}] for each in asked],
+            "completion": [[{"role": "assistant", "content": each}] for each in said],
+            "at": range(1, len(asked) + 1),
+        }
+    ).write_parquet(folder / "trl.parquet")
+    return len(chats)
+
+
+def _message(role: str, content: str) -> dict[str, str | None]:
+    return {"role": role, "content": content, "extra": None}
+
+
+def _run(out: Path, inputs: Path) -> tuple[Measured, Measured, float]:
+    """Finery, TRL, and the seconds of TRL's preparation alone."""
+    (out / "trl").mkdir(parents=True)
+    finery = measure(
+        [sys.executable, "-m", "curate.format", str(inputs / "in"), str(out / "finery"), "--workers", "2"]
+        + ["-S", f"format.tokenizer={inputs / 'tokenizer'}", "-S", f"format.max_length={LENGTH}", "-S", "format.over_length=truncate"]
+    )
+    trl = measure(
+        [sys.executable, "-c", TRL.replace("LENGTH", str(LENGTH)), str(inputs / "trl.parquet"), str(inputs / "tokenizer"), str(out / "trl")]
+    )
+    for run in (finery, trl):
+        if run.error:
+            raise SystemExit(run.error)
+    return finery, trl, float((out / "trl" / "seconds").read_text())
+
+
+def _agree(out: Path) -> tuple[int, int]:
+    """Rows compared and rows that only Finery has. TRL cuts long rows later, so that only rows within the limit are compared."""
+    ours = store.read_rows(out / "finery", columns=["line", "input_ids", "labels"])
+    theirs = pl.read_parquet(out / "trl" / "rows.parquet", columns=["at", "input_ids", "labels"])
+    both = ours.join(theirs, left_on="line", right_on="at", suffix="_trl").filter(pl.col("input_ids_trl").list.len() <= LENGTH)
+    end = orjson.loads((out / "finery" / "format.json").read_bytes())["end_token_id"]
+    for line, ids, labels, other_ids, other_labels in both.select("line", "input_ids", "labels", "input_ids_trl", "labels_trl").iter_rows():
+        stop = len(ids) - ids[::-1].index(end)
+        if ids != other_ids or labels[:stop] != other_labels[:stop]:
+            raise SystemExit(f"row {line}: Finery and TRL differ. This is a fault in one of them.")
+    return both.height, ours.height - theirs.height
+
+
+def table(rows: int, runs: list[tuple[Measured, Measured, float]]) -> str:
+    """Medians over the runs; ratios are taken within a run."""
+    finery, trl, alone = (list(column) for column in zip(*runs, strict=True))
+    lines = ["| tool | seconds | rows/s | peak MB | times Finery's |", "|---|---|---|---|---|"]
+    for name, seconds, peaks in (
+        ("Finery format, 2 workers, whole command", [run.seconds for run in finery], [run.peak for run in finery]),
+        ("TRL, dataset_num_proc=2, whole command", [run.seconds for run in trl], [run.peak for run in trl]),
+        ("TRL, its preparation alone", alone, [run.peak for run in trl]),
+    ):
+        ratio = statistics.median(each / run.seconds for each, run in zip(seconds, finery, strict=True))
+        middle = statistics.median(seconds)
+        lines.append(f"| {name} | {middle:.1f} | {rows / middle:,.0f} | {statistics.median(peaks) / 1e6:,.0f} | {ratio:.2f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
