@@ -92,10 +92,9 @@ def _message(role: str, content: str) -> dict[str, str | None]:
 def _run(out: Path, inputs: Path) -> tuple[Measured, Measured, float]:
     """Finery, TRL, and the seconds of TRL's preparation alone."""
     (out / "trl").mkdir(parents=True)
-    finery = measure(
-        [sys.executable, "-m", "curate.format", str(inputs / "in"), str(out / "finery"), "--workers", "2"]
-        + ["-S", f"format.tokenizer={inputs / 'tokenizer'}", "-S", f"format.max_length={LENGTH}", "-S", "format.over_length=truncate"]
-    )
+    settings = [f"format.tokenizer={inputs / 'tokenizer'}", f"format.max_length={LENGTH}", "format.over_length=truncate"]
+    command = [sys.executable, "-m", "curate.format", str(inputs / "in"), str(out / "finery"), "--workers", "2"]
+    finery = measure([*command, *(part for setting in settings for part in ("-S", setting))])
     trl = measure(
         [sys.executable, "-c", TRL.replace("LENGTH", str(LENGTH)), str(inputs / "trl.parquet"), str(inputs / "tokenizer"), str(out / "trl")]
     )
