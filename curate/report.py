@@ -14,6 +14,7 @@ import polars as pl
 import xxhash
 from pydantic import Field
 
+from curate import dataset_card, record
 from curate.params import check_section, params_class
 from curate.pii.settings import ScrubParams
 from curate.record import InputError
@@ -82,11 +83,28 @@ def count(data: Path, found: dict[str, gather.Stage], params: Params, sections: 
         lengths = gather.tokens(found["format"].folder)
         numbers["tokens"] = {split: gather.quantiles(each) for split, each in lengths.items()}
         numbers["token_histogram"] = _histogram(lengths)
+        numbers["formatted"] = _formatted(found["format"])
     if params.truth is not None:
         numbers["truth"] = truth.score(Path(params.truth), found, threshold)
     numbers["gates"] = gates.check(numbers, params.gates)
     numbers["verdict"] = gates.verdict(numbers["gates"])
     return numbers
+
+
+def _formatted(stage: gather.Stage) -> dict[str, Any]:
+    """What format made of the rows: template and hashes, lengths before any cut, cuts, pools, tokens that the vocabulary lacks."""
+    about, counts = orjson.loads((stage.folder / "format.json").read_bytes()), stage.metrics["counts"]
+    splits = [split for split in ("all", *record.SPLITS) if counts.get(f"{split}_rows")]
+    names = ("rows", "pairs", "tokens", "trained_tokens", "over_length", "truncated", "split")
+    return {
+        "about": about,
+        "splits": {split: {name: counts.get(f"{split}_{name}", 0) for name in names} for split in splits},
+        "lengths": dataset_card.lengths(counts, about.get("context")),
+        "mixed": dataset_card.mixed(counts),
+        "tokens": sum(counts.get(f"{split}_tokens", 0) for split in splits),
+        "unknown": counts.get("unknown_tokens", 0),
+        "lone_bytes": counts.get("lone_byte_tokens", 0),
+    }
 
 
 def render(
