@@ -105,16 +105,16 @@ def _run(out: Path, inputs: Path) -> tuple[Measured, Measured, float]:
 
 
 def _agree(out: Path) -> tuple[int, int]:
-    """Rows compared and rows that only Finery has. TRL cuts long rows later, so that only rows within the limit are compared."""
+    """Rows compared and rows that only Finery has. The two cut long rows differently, so that only rows below the limit are compared."""
     ours = store.read_rows(out / "finery", columns=["line", "input_ids", "labels"])
     theirs = pl.read_parquet(out / "trl" / "rows.parquet", columns=["at", "input_ids", "labels"])
-    both = ours.join(theirs, left_on="line", right_on="at", suffix="_trl").filter(pl.col("input_ids_trl").list.len() <= LENGTH)
+    both = ours.join(theirs, left_on="line", right_on="at", suffix="_trl").filter(pl.col("input_ids_trl").list.len() < LENGTH)
     end = orjson.loads((out / "finery" / "format.json").read_bytes())["end_token_id"]
     for line, ids, labels, other_ids, other_labels in both.select("line", "input_ids", "labels", "input_ids_trl", "labels_trl").iter_rows():
         stop = len(ids) - ids[::-1].index(end)
         if ids != other_ids or labels[:stop] != other_labels[:stop]:
-            raise SystemExit(f"row {line}: Finery and TRL differ. This is a fault in one of them.")
-    return both.height, ours.height - theirs.height
+            raise SystemExit(f"row {line}: Finery and TRL differ ({len(ids)} and {len(other_ids)} tokens). This is a fault in one of them.")
+    return both.height, ours.join(theirs, left_on="line", right_on="at", how="anti").height
 
 
 def table(rows: int, runs: list[tuple[Measured, Measured, float]]) -> str:
