@@ -157,7 +157,7 @@ def _words_of(points: np.ndarray, kinds: np.ndarray, size: int, words: np.ndarra
 
 
 @compiled
-def _word_shingles(words: np.ndarray, size: int, side: int, values: np.ndarray, used: int) -> int:
+def _word_shingles(words: np.ndarray, size: np.int64, side: int, values: np.ndarray, used: int) -> int:
     """Write the distinct hashes of windows of three words at `used`; returns how many. One or two words are one window."""
     if size == 0:
         return 0
