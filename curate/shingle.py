@@ -135,7 +135,7 @@ def _shingle_rows(
 
 
 @compiled
-def _words_of(points: np.ndarray, kinds: np.ndarray, size: int, words: np.ndarray) -> tuple[np.int64, np.int64]:
+def _words_of(points: np.ndarray, kinds: np.ndarray, size: int, words: np.ndarray) -> tuple[int, int]:
     """Write a number for each word; returns how many characters the text has with its white space folded, and how many words.
 
     No branch: where words end the processor cannot foretell. What is not a word's end is written over by what follows.
@@ -153,11 +153,11 @@ def _words_of(points: np.ndarray, kinds: np.ndarray, size: int, words: np.ndarra
         gap = (1 - solid) & np.int64(count > 0)
         within = letter
     words[found] = word
-    return count, found + within
+    return int(count), int(found + within)
 
 
 @compiled
-def _word_shingles(words: np.ndarray, size: np.int64, side: int, values: np.ndarray, used: int) -> int:
+def _word_shingles(words: np.ndarray, size: int, side: int, values: np.ndarray, used: int) -> int:
     """Write the distinct hashes of windows of three words at `used`; returns how many. One or two words are one window."""
     if size == 0:
         return 0
