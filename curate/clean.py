@@ -178,7 +178,7 @@ def _as_dropped(batch: pl.DataFrame, hits: list[tuple[str, rules.Hit]]) -> pl.Da
     return drop(pl.concat([found, said], how="horizontal"), pl.col("reason"), pl.col("detail"), pl.col("evidence"))
 
 
-STAGE = Stage("clean", Params, rows=rows, prepare=prepare)
+STAGE = Stage("clean", Params, rows=rows, prepare=prepare, private=True)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -93,7 +93,7 @@ def plan(narrow: pl.DataFrame, params: Params, context: None) -> Plan:
     return Plan(drop, counts={"conflicting_rows": conflicts.height}, tables={"conflicts": conflicts})
 
 
-STAGE = Stage("dedup_exact", Params, survey=survey, plan=plan, threads=True)
+STAGE = Stage("dedup_exact", Params, survey=survey, plan=plan, threads=True, private=True)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -134,7 +134,7 @@ def _dropped(name: str, line: int, problem: Malformed) -> dict[str, Any]:
 
 
 # Starting workers, and sending rows there and back, costs more than the work on so little (docs/decisions.md).
-STAGE = Stage("ingest", Params, source=source, rows=rows, inline=16)
+STAGE = Stage("ingest", Params, source=source, rows=rows, inline=16, private=True)
 
 if __name__ == "__main__":
     main(STAGE)

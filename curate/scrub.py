@@ -1,26 +1,37 @@
 """Lets every row through without its personal data and secrets; stays behind: rows that could not be searched (`scrub_failed`).
 
 Searched are the messages of both fields, their `extra`, and every value in `meta`; a `group` that holds a finding becomes a token.
-`source`, `line` and `label` stay as they are. `findings.parquet` says where something was found, never what.
+`source`, `line` and `label` stay as they are. `findings.parquet` says where something was found, never what; `leaklist.parquet` holds keyed
+hashes of what was replaced; `residual.parquet` what a second, independent search of the output came upon.
+
+With surrogates there are two passes: the first learns which values the data hold, so that no fake is one of them, and which rows have
+findings; the second searches those alone.
 """
 
-import dataclasses
-import json
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import polars as pl
 
-from curate.pii import engine, replace, settings
-from curate.pii.engine import Finding, carried, find_many, replace_in
-from curate.pii.replace import Replacer, group_token
+from curate import record
+from curate.pii import canaries, engine, leaklist, residual, settings
+from curate.pii.conversation import carried, mentions, replace_in
+from curate.pii.engine import Finding, find_many
+from curate.pii.keys import key
+from curate.pii.linking import FACT, facts_of, learnt
+from curate.pii.replace import Mention, Replacer, group_token
 from curate.pii.settings import ScrubParams
+from curate.pii.slots import Slot, clipped, rebuilt, slots
+from curate.pii.surrogates import NOTHING, Known, hashes_of
 from curate.record import FineryError
-from curate.stage import Outcome, Stage, drop, main, write_whole
+from curate.stage import Outcome, Plan, Stage, drop, main, write_whole
+from curate.store import write_parquet
 
 Params = ScrubParams
 
@@ -30,80 +41,20 @@ FINDINGS: dict[str, pl.DataType] = {
     "line": pl.Int64(),
     "field": pl.String(),  # messages, messages.extra, rejected, rejected.extra, meta, group
     "turn": pl.UInt32(),  # position of the message; null for meta and group
+    "slot": pl.UInt32(),  # position of the text among all texts of the row; null for group
     "entity": pl.String(),
     "recognizer": pl.String(),
     "score": pl.Float64(),
     "start": pl.Int64(),  # characters, in the text before scrub (of meta and extra: in the one value)
     "end": pl.Int64(),
 }
-NUMBER_DIGITS = 7  # a number in meta or extra with at least so many characters is searched as text
 
 
-@dataclass(frozen=True)
-class _Slot:
-    """A text of a row: `text` is searched, and characters `start` to `end` of it are the row's own (the rest says what they are)."""
-
-    field: str
-    turn: int | None
-    text: str
-    start: int
-    end: int
-
-
-def prepare(params: ScrubParams) -> None:
+def prepare(params: ScrubParams) -> Known:
     """Stops before the first row if the key or the NER model is missing."""
-    replace.key(params)
+    key(params)
     engine.analyzer(params)
-
-
-def rows(batch: pl.DataFrame, params: ScrubParams, context: None) -> Outcome:
-    """The rows with their findings replaced, the findings table and counts per entity."""
-    every = list(batch.iter_rows(named=True))
-    known = _searched_texts(every, params)
-
-    def search(text: str) -> tuple[Finding, ...]:
-        found = known[text]
-        if isinstance(found, Exception):
-            raise _Unsearched(type(found).__name__)
-        return found
-
-    changed: dict[int, dict[str, Any]] = {}
-    failed: dict[int, str] = {}
-    table: list[tuple[Any, ...]] = []
-    counts: Counter[str] = Counter({"ner": 0, "rows_changed": 0})
-    for at, row in enumerate(every):
-        try:
-            new, found = _scrub_row(row, search, params)
-        except _Unsearched as error:
-            failed[at] = f"{error} while this row was searched for personal data."
-            continue
-        if found:
-            changed[at] = new
-            table += [(row["id"], row["source"], row["line"], *each) for each in found]
-            counts.update(f"replaced.{each[2]}" for each in found)
-            counts.update(f"rows_changed.{entity}" for entity in {each[2] for each in found})
-            counts["rows_changed"] += 1
-    counts["ner"] = len(known) if params.ner else 0
-    return Outcome(
-        _with_changes(batch, changed, failed),
-        _failed_rows(batch, failed),
-        counts=counts,
-        tables={"findings": pl.DataFrame(table, schema=FINDINGS, orient="row")},
-    )
-
-
-def _searched_texts(rows: list[dict[str, Any]], params: ScrubParams) -> dict[str, tuple[Finding, ...] | Exception]:
-    """Every distinct text of the rows with its findings, or with what a recognizer raised: any fault, the row goes, with the reason."""
-    languages: dict[str | None, dict[str, None]] = {}
-    for row in rows:
-        texts = languages.setdefault(language_of(row), {})
-        texts.update((slot.text, None) for slot in _slots(row))
-        if row["group"]:
-            texts[row["group"]] = None
-    known: dict[str, tuple[Finding, ...] | Exception] = {}
-    for language, several in languages.items():
-        known.update(zip(several, find_many(list(several), params, language), strict=True))
-    return known
+    return NOTHING
 
 
 def language_of(row: Mapping[str, Any]) -> str | None:
@@ -112,130 +63,197 @@ def language_of(row: Mapping[str, Any]) -> str | None:
     if not meta or "lang" not in meta:
         return None
     try:
-        value = json.loads(meta)
+        value = orjson.loads(meta)
     except ValueError:
         return None
     named = value.get("language") or value.get("lang") if isinstance(value, dict) else None
     return named if isinstance(named, str) else None
 
 
-class _Unsearched(FineryError):
+class Unsearched(FineryError):
     """A recognizer raised: the name of its exception."""
 
 
-def _with_changes(batch: pl.DataFrame, changed: Mapping[int, Mapping[str, Any]], failed: Mapping[int, str]) -> pl.DataFrame:
-    kept = batch.with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias("at")).filter(~pl.col("at").is_in(list(failed)))
-    if not changed:
+@dataclass(frozen=True)
+class _Searched:
+    """A row's texts with what was found in them, carried through the conversation; `group`: what was found in that."""
+
+    slots: list[Slot]
+    found: list[tuple[Finding, ...]]
+    group: tuple[Finding, ...]
+    row: dict[str, Any]
+
+    @property
+    def texts(self) -> list[str]:
+        return [slot.own for slot in self.slots]
+
+    @property
+    def mentions(self) -> list[Mention]:
+        return mentions(self.texts, self.found)
+
+    @property
+    def values(self) -> list[Mention]:
+        """With those of the group."""
+        return self.mentions + [(each.entity, self.row["group"][each.start : each.end]) for each in self.group]
+
+
+class _Search:
+    """Searches the given rows of one batch, all their texts at once; no distinct text of a language twice."""
+
+    def __init__(self, rows: list[dict[str, Any]], params: ScrubParams) -> None:
+        languages: dict[str | None, dict[str, None]] = {}
+        for row in rows:
+            texts = languages.setdefault(language_of(row), {})
+            texts.update((slot.text, None) for slot in slots(row))
+            if row["group"]:
+                texts[row["group"]] = None
+        self.known: dict[tuple[str | None, str], tuple[Finding, ...] | Exception] = {}
+        for language, several in languages.items():
+            found = find_many(list(several), params, language)
+            self.known.update(((language, text), each) for text, each in zip(several, found, strict=True))
+
+    def _text(self, language: str | None, text: str) -> tuple[Finding, ...]:
+        found = self.known[language, text]
+        if isinstance(found, Exception):  # any recognizer, any fault: the row goes, with the reason
+            raise Unsearched(type(found).__name__)
+        return found
+
+    def row(self, row: dict[str, Any]) -> _Searched | None:
+        """None if nothing was found. Raises Unsearched."""
+        texts, language = slots(row), language_of(row)
+        raw = [clipped(self._text(language, slot.text), slot) for slot in texts]
+        in_group = self._text(language, row["group"]) if row["group"] else ()
+        if not any(raw) and not in_group:
+            return None
+        return _Searched(texts, carried([slot.own for slot in texts], raw), in_group, row)
+
+
+def survey(batch: pl.DataFrame, params: ScrubParams, context: Known) -> pl.DataFrame:
+    """Per row: whether it has findings (or could not be searched), keyed hashes of them, and facts about persons. Never a value."""
+    every = list(batch.iter_rows(named=True))
+    search, secret = _Search(every, params), key(params)
+    hits: list[bool] = []
+    seen: list[list[int]] = []
+    facts: list[list[dict[str, Any]]] = []
+    for row in every:
+        try:
+            found = search.row(row)
+        except Unsearched:
+            hits.append(True)
+            seen.append([])
+            facts.append([])
+            continue
+        hits.append(found is not None)
+        values = found.values if found else []
+        seen.append(sorted({each for entity, value in values for each in hashes_of(entity, value, secret, params.phone_regions)}))
+        facts.append(facts_of(values, secret))
+    schema = {"hit": pl.Boolean(), "seen": pl.List(pl.UInt64()), "facts": pl.List(FACT)}
+    return pl.DataFrame({"hit": hits, "seen": seen, "facts": facts}, schema=schema)
+
+
+def plan(narrow: pl.DataFrame, params: ScrubParams, context: Known) -> Plan:
+    """No drops; the context of `rows`: what all rows hold."""
+    seen = narrow["seen"].explode(empty_as_null=False, keep_nulls=False).unique().sort().to_numpy()
+    return Plan(context=Known(np.asarray(seen, np.uint64), learnt(narrow["facts"]), narrow["hit"].to_numpy()))
+
+
+@dataclass
+class _Batch:
+    """What becomes of the rows of one batch."""
+
+    changed: dict[int, dict[str, Any]] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    findings: list[tuple[Any, ...]] = field(default_factory=list)
+    values: set[Mention] = field(default_factory=set)
+    made: set[str] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=lambda: Counter({"ner": 0, "rows_changed": 0}))
+
+
+def rows(batch: pl.DataFrame, params: ScrubParams, context: Known) -> Outcome:
+    """The rows with their findings replaced, and the tables and counts that say so."""
+    hits = [(at, row) for at, row in enumerate(batch.iter_rows(named=True)) if not len(context.hits) or context.hits[row["row"]]]
+    search, done = _Search([row for _, row in hits], params), _Batch()
+    for at, row in hits:
+        try:
+            found = search.row(row)
+        except Unsearched as error:
+            done.failed[at] = f"{error} while this row was searched for personal data."
+            continue
+        if found is not None:
+            _replace(at, found, params, context, done)
+    done.counts["ner"] = len(search.known) if params.ner else 0
+    kept = _with_changes(batch, done)
+    tables = {"findings": pl.DataFrame(done.findings, schema=FINDINGS, orient="row"), "leaklist": _leaks(done.values, params)}
+    if params.residual:
+        allow = frozenset(each.strip().casefold() for each in params.allow)
+        counts, tables["residual"] = residual.residual(kept, allow, done.made)
+        done.counts.update(counts)
+    added = 0
+    if params.canaries and batch.height and batch["row"][0] == 0:
+        tables["canaries"] = canaries.canaries(params.canaries, key(params))
+        planted = canaries.as_rows(tables["canaries"])
+        added = planted.height
+        kept = pl.concat([_beside(planted, kept), kept])
+    return Outcome(kept, _failed_rows(batch, done.failed), added=added, counts=done.counts, tables=tables)
+
+
+def _replace(at: int, found: _Searched, params: ScrubParams, context: Known, done: _Batch) -> None:
+    """The row as it goes on, into `done`."""
+    row, texts = found.row, found.texts
+    replacer = Replacer(params, texts, found.mentions, context)
+    new = iter([replace_in(text, each, replacer) for text, each in zip(texts, found.found, strict=True)])
+    done.changed[at] = rebuilt(row, lambda _: next(new))
+    if found.group:
+        done.changed[at]["group"] = group_token(row["group"], params)
+    own: list[tuple[Any, ...]] = [
+        (slot.field, slot.turn, number, each.entity, each.recognizer, each.score, each.start, each.end)
+        for number, (slot, several) in enumerate(zip(found.slots, found.found, strict=True))
+        for each in several
+    ]
+    own += [("group", None, None, each.entity, each.recognizer, each.score, each.start, each.end) for each in found.group]
+    done.findings += [(row["id"], row["source"], row["line"], *each) for each in own]
+    done.counts.update(f"replaced.{each[3]}" for each in own)
+    done.counts.update(f"rows_changed.{entity}" for entity in {each[3] for each in own})
+    done.counts["rows_changed"] += 1
+    done.values.update(found.values)
+    done.made |= replacer.made
+
+
+def _leaks(values: set[Mention], params: ScrubParams) -> pl.DataFrame:
+    """The leak list of these values; empty without a key: hashes without one could be looked up."""
+    secret = key(params)
+    return leaklist.entries(sorted(values), leaklist.list_key(secret)) if secret else record.empty(leaklist.LEAKS)
+
+
+def _beside(planted: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
+    """Canaries with the columns that a batch has besides the record's."""
+    first = (
+        kept.select("row", "split")[:1]
+        if kept.height
+        else pl.DataFrame({"row": [0], "split": [""]}, schema={"row": pl.UInt32, "split": pl.String})
+    )
+    return planted.with_columns(row=pl.lit(first["row"][0], pl.UInt32), split=pl.lit(first["split"][0], pl.String)).select(kept.columns)
+
+
+def _with_changes(batch: pl.DataFrame, done: _Batch) -> pl.DataFrame:
+    kept = batch.with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias("at")).filter(~pl.col("at").is_in(list(done.failed)))
+    if not done.changed:
         return kept.drop("at")
-    new = pl.DataFrame([{**row, "at": at} for at, row in changed.items()], schema=kept.schema)
-    return pl.concat([kept.filter(~pl.col("at").is_in(list(changed))), new]).sort("at").drop("at")
+    new = pl.DataFrame([{**row, "at": at} for at, row in done.changed.items()], schema=kept.schema)
+    return pl.concat([kept.filter(~pl.col("at").is_in(list(done.changed))), new]).sort("at").drop("at")
 
 
 def _failed_rows(batch: pl.DataFrame, failed: Mapping[int, str]) -> pl.DataFrame:
     return drop(batch[list(failed)].with_columns(pl.Series("why", list(failed.values()), dtype=pl.String)), "scrub_failed", pl.col("why"))
 
 
-def _scrub_row(
-    row: dict[str, Any], search: Callable[[str], tuple[Finding, ...]], params: ScrubParams
-) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
-    """The row as it goes on, and its findings as (field, turn, entity, recognizer, score, start, end)."""
-    slots = _slots(row)
-    raw = [_clipped(search(slot.text), slot) for slot in slots]
-    in_group = search(row["group"]) if row["group"] else ()
-    if not any(raw) and not in_group:
-        return row, []
-    own = [slot.text[slot.start : slot.end] for slot in slots]
-    found = carried(own, raw)
-    replacer = Replacer(params, own)
-    new = iter([replace_in(text, each, replacer) for text, each in zip(own, found, strict=True)])
-    scrubbed = _rebuilt(row, lambda _: next(new))
-    if in_group:
-        scrubbed["group"] = group_token(row["group"], params)
-    table = [
-        (slot.field, slot.turn, each.entity, each.recognizer, each.score, each.start, each.end)
-        for slot, several in zip(slots, found, strict=True)
-        for each in several
-    ]
-    table += [("group", None, each.entity, each.recognizer, each.score, each.start, each.end) for each in in_group]
-    return scrubbed, table
-
-
-def _clipped(found: tuple[Finding, ...], slot: _Slot) -> tuple[Finding, ...]:
-    """Findings within the row's own part of the slot, counted from its start."""
-    if slot.start == 0 and slot.end == len(slot.text):
-        return found
-    within = [each for each in found if each.start < slot.end and each.end > slot.start]
-    return tuple(
-        dataclasses.replace(each, start=max(each.start - slot.start, 0), end=min(each.end, slot.end) - slot.start) for each in within
-    )
-
-
-def _slots(row: dict[str, Any]) -> list[_Slot]:
-    slots: list[_Slot] = []
-
-    def visit(slot: _Slot) -> str:
-        slots.append(slot)
-        return slot.text[slot.start : slot.end]
-
-    _rebuilt(row, visit)
-    return slots
-
-
-def _rebuilt(row: dict[str, Any], visit: Callable[[_Slot], str]) -> dict[str, Any]:
-    """The row with `visit` applied to each of its texts, always in the same order: messages, rejected, meta."""
-    new = dict(row)
-    for field in ("messages", "rejected"):
-        if row[field] is not None:
-            new[field] = [_message(field, turn, message, visit) for turn, message in enumerate(row[field])]
-    new["meta"] = _json("meta", None, row["meta"], visit)
-    return new
-
-
-def _message(field: str, turn: int, message: dict[str, Any], visit: Callable[[_Slot], str]) -> dict[str, Any]:
-    content = message["content"]
-    return message | {
-        "content": content if content is None else visit(_Slot(field, turn, content, 0, len(content))),
-        "extra": _json(f"{field}.extra", turn, message["extra"], visit),
-    }
-
-
-def _json(field: str, turn: int | None, text: str | None, visit: Callable[[_Slot], str]) -> str | None:
-    """JSON text with `visit` applied to its strings and long numbers; the text as it was if nothing changed."""
-    if text is None or text in ("", "{}", "[]", "null"):
-        return text
-    try:
-        value = json.loads(text)
-    except ValueError:  # no JSON: searched as plain text
-        return visit(_Slot(field, turn, text, 0, len(text)))
-    changed = False
-
-    def walk(value: Any, key: str | None) -> Any:
-        nonlocal changed
-        if isinstance(value, dict):
-            return {leaf(name, None): walk(each, name) for name, each in value.items()}
-        if isinstance(value, list):
-            return [walk(each, key) for each in value]
-        if isinstance(value, str):
-            return leaf(value, key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and len(str(value)) >= NUMBER_DIGITS:
-            seen = leaf(str(value), key)
-            return value if seen == str(value) else seen
-        return value
-
-    def leaf(text: str, key: str | None) -> str:
-        nonlocal changed
-        before, after = ("", "") if key is None else (f'"{key}": "', '"')  # the key is a value's context: {"account_number": "…"}
-        new = visit(_Slot(field, turn, before + text + after, len(before), len(before) + len(text)))
-        changed = changed or new != text
-        return new
-
-    walked = walk(value, None)
-    return json.dumps(walked, ensure_ascii=False, separators=(",", ":")) if changed else text
-
-
 def finish(out: Path, params: ScrubParams, metrics: Mapping[str, Any]) -> None:
-    """`notice.json`: what was not searched for, and why. The report shows it."""
+    """`notice.json`: what was not searched for, and why (the report shows it). Tables that were joined over batches are put in order."""
     write_whole(out / "notice.json", orjson.dumps(notice(params), option=orjson.OPT_INDENT_2) + b"\n")
+    if (out / "leaklist.parquet").exists():
+        leaklist.unite(out / "leaklist.parquet")
+    if (out / "residual.parquet").exists():
+        write_parquet(residual.shortened(pl.read_parquet(out / "residual.parquet")), out / "residual.parquet")
 
 
 def notice(params: ScrubParams) -> dict[str, Any]:
@@ -263,7 +281,21 @@ def _searched(params: ScrubParams) -> frozenset[str]:
     return engine.analyzer(params).entities
 
 
-STAGE = Stage("scrub", Params, rows=rows, prepare=prepare, finish=finish)
+STAGE = Stage(
+    "scrub",
+    Params,
+    rows=rows,
+    prepare=prepare,
+    survey=survey,
+    plan=plan,
+    planned=lambda params: params.replace == "surrogate",
+    finish=finish,
+)
 
 if __name__ == "__main__":
-    main(STAGE)
+    if "--audit" in sys.argv:
+        from curate.pii.audit import main as audit
+
+        audit(sys.argv[1:])
+    else:
+        main(STAGE)

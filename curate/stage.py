@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -84,6 +85,8 @@ class Stage:
     survey: Callable[[pl.DataFrame, Any, Any], pl.DataFrame] | None = None
     plan: Callable[[pl.DataFrame, Any, Any], Plan] | None = None
     recall: Callable[[Path, pl.DataFrame, Any, Any], tuple[pl.DataFrame, Any] | None] | None = None  # see `_Run._survey`
+    planned: Callable[[Any], bool] | None = None  # whether survey and plan are called at all with these params; None: always
+    private: bool = False  # its folder is for the owner alone (mode 700): it holds what scrub has yet to replace
     threads: bool = False  # survey runs in threads of this process: for functions that spend their time in compiled code
     source: Callable[[Path, Any], Iterator[pl.DataFrame]] | None = None  # ingest: batches of raw rows instead of parts
     inline: int = INLINE_BATCHES  # more where a batch is little work beside the cost of sending it
@@ -127,7 +130,7 @@ def run(
     """
     if in_dir.resolve().is_relative_to(out_dir.resolve()):
         raise record.InputError(f"{out_dir}: the output would replace the input {in_dir}. Name another folder.")
-    with store.whole_folder(out_dir) as partial:
+    with store.whole_folder(out_dir, private=stage.private) as partial:
         if not getattr(params, "enabled", True):
             metrics = _pass_through(in_dir, partial)
         else:
@@ -185,7 +188,7 @@ class _Run:
         with tempfile.TemporaryDirectory(dir=self.out, prefix=".scratch-") as scratch:
             if self.stage.scan is not None:
                 plan = Plan(context=self.stage.scan(self.in_dir, Path(scratch), self.params, context))
-            if self.stage.plan is not None:
+            if self.stage.plan is not None and (self.stage.planned is None or self.stage.planned(self.params)):
                 narrow, context = self._survey(Path(scratch), context)
                 plan = self.stage.plan(narrow, self.params, context)
                 self._take_tables(plan.counts, plan.tables)
@@ -505,7 +508,7 @@ def main(stage: Stage, arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR")
     parser.add_argument("--workers", type=int, help="worker processes (default: FINERY_WORKERS, else one a core)")
     parser.add_argument("--part-rows", type=int, default=store.PART_ROWS, help="rows of an output part (default: %(default)s)")
-    if stage.plan is not None:
+    if stage.plan is not None and stage.planned is None:
         parser.add_argument("--against", type=Path, metavar="DIR", help="rows that are settled: compared with, never dropped, not written")
     options = parser.parse_args(arguments)
 
@@ -559,6 +562,14 @@ def _parser(module: str, name: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _place(error: BaseException) -> str:
+    """File and line of the last frame in the project's own code, else of the last frame."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [each for each in frames if Path(each.filename).is_relative_to(Path(__file__).parent.parent) and ".venv" not in each.filename]
+    last = (own or list(frames))[-1] if frames else None
+    return f"{Path(last.filename).name}:{last.lineno}" if last else "an unknown place"
+
+
 def guarded(name: str, work: Callable[[], None]) -> None:
     """Run `work`; end the process with a message and exit code, never a traceback unless FINERY_DEBUG=1."""
     try:
@@ -572,9 +583,11 @@ def guarded(name: str, work: Callable[[], None]) -> None:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         message, code, cause = f"{name}: {error.strerror or error}{where}. Earlier output is as it was; mend this and run again.", 2, error
-    except Exception as error:
+    except Exception as error:  # its message may quote a row
+        where = _place(error)
         message = (
-            f"{name}: internal error: {type(error).__name__}: {error}\nSet FINERY_DEBUG=1 for the traceback; earlier output is as it was."
+            f"{name}: internal error: {type(error).__name__} at {where}. Earlier output is as it was.\n"
+            "Set FINERY_DEBUG=1 for its message and the traceback, which may show rows."
         )
         code, cause = 1, error
     if os.environ.get("FINERY_DEBUG") == "1":

@@ -199,7 +199,7 @@ def map_ipc(path: Path) -> pl.DataFrame:
 
 
 @contextlib.contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
+def whole_folder(out: Path, private: bool = False) -> Iterator[Path]:
     """A scratch folder beside `out` that becomes `out` by rename when the block ends well, and vanishes when it does not.
 
     A folder that holds something else than an earlier output is refused with InputError: it would be replaced whole. What a killed run
@@ -211,7 +211,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
     old = out.with_name(f".{out.name}.old")
     _clear_leftovers(out, old)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    partial.mkdir()
+    partial.mkdir(mode=0o700 if private else 0o777)
     try:
         with (partial / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

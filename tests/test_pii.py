@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.pii import engine
+from curate.pii import conversation, engine
 from curate.pii.settings import ENTITIES, SECRETS, ScrubParams
 from curate.record import ParamsError
 from tests.helpers import SHARED, section
@@ -130,29 +130,29 @@ def test_left_alone(text: str) -> None:
 def test_a_private_key_goes_as_a_whole_block_even_when_it_is_cut_off() -> None:
     lines = "\n".join([LETTERS[:64]] * 3)
     whole = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{lines}\nAbC=\n-----END OPENSSH PRIVATE KEY-----"
-    assert engine.scrubbed([f"Key:\n{whole}\nThanks"], PARAMS) == ["Key:\n<SECRET_PRIVATE_KEY_1>\nThanks"]
+    assert conversation.scrubbed([f"Key:\n{whole}\nThanks"], PARAMS) == ["Key:\n<SECRET_PRIVATE_KEY_1>\nThanks"]
     cut = f"-----BEGIN RSA PRIVATE KEY-----\n{lines}"
-    assert engine.scrubbed([f"Key: {cut}\nThanks for the help"], PARAMS) == ["Key: <SECRET_PRIVATE_KEY_1>\nThanks for the help"]
+    assert conversation.scrubbed([f"Key: {cut}\nThanks for the help"], PARAMS) == ["Key: <SECRET_PRIVATE_KEY_1>\nThanks for the help"]
     escaped = json.dumps({"private_key": whole})
-    assert LETTERS[:20] not in engine.scrubbed([escaped], PARAMS)[0]
+    assert LETTERS[:20] not in conversation.scrubbed([escaped], PARAMS)[0]
 
 
 def test_public_addresses_are_kept_apart_from_private_ones() -> None:
     text = "from 192.168.1.7 to 203.0.113.5"
-    assert engine.scrubbed([text], PARAMS) == ["from 192.168.1.7 to <IP_ADDRESS_1>"]
+    assert conversation.scrubbed([text], PARAMS) == ["from 192.168.1.7 to <IP_ADDRESS_1>"]
     both = section("scrub", ScrubParams, "keep_private_ips=false")
-    assert engine.scrubbed([text], both) == ["from <IP_ADDRESS_1> to <IP_ADDRESS_2>"]
+    assert conversation.scrubbed([text], both) == ["from <IP_ADDRESS_1> to <IP_ADDRESS_2>"]
 
 
 def test_allowed_values_stay_in_any_spelling() -> None:
     params = section("scrub", ScrubParams, "allow=['+44 20 7946 0001', Help@example.com]")
     text = "Call 020 7946 0001, write to help@example.com or to eve@example.com."
-    assert engine.scrubbed([text], params) == ["Call 020 7946 0001, write to help@example.com or to <EMAIL_ADDRESS_1>."]
+    assert conversation.scrubbed([text], params) == ["Call 020 7946 0001, write to help@example.com or to <EMAIL_ADDRESS_1>."]
 
 
 def test_only_the_entities_asked_for() -> None:
     params = section("scrub", ScrubParams, "entities=[SECRET_PASSWORD]")
-    assert engine.scrubbed(["eve@example.com password: hunter2"], params) == ["eve@example.com password: <SECRET_PASSWORD_1>"]
+    assert conversation.scrubbed(["eve@example.com password: hunter2"], params) == ["eve@example.com password: <SECRET_PASSWORD_1>"]
     assert set(engine.analyzer(section("scrub", ScrubParams, "entities=[SECRET]")).entities) == set(SECRETS)
 
 

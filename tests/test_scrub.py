@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from curate import scrub
-from curate.pii import engine, replace
+from curate.pii import conversation, engine, replace
 from curate.pii.checks import luhn
 from curate.pii.settings import ScrubParams
 from curate.record import ParamsError
@@ -189,7 +189,7 @@ def test_switched_off_passes_rows_on_and_says_so(tmp_path: Path) -> None:
 
 def _fakes(texts: list[str], monkeypatch: pytest.MonkeyPatch, key: str = KEY) -> list[str]:
     monkeypatch.setenv("FINERY_SCRUB_KEY", key)
-    return engine.scrubbed(texts, section("scrub", ScrubParams, *SURROGATE))
+    return conversation.scrubbed(texts, section("scrub", ScrubParams, *SURROGATE))
 
 
 def test_surrogates_are_the_same_for_the_same_value_and_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ def test_surrogates_are_the_same_for_the_same_value_and_key(monkeypatch: pytest.
         ["to eve@example.org", "to bob@example.org", "to EVE@Example.org", "to eve@example.org"], monkeypatch
     )
     assert one == second == spelt != other and "eve@example.org" not in one and one.endswith("@example.com")
-    assert _fakes(["to eve@example.org"], monkeypatch, "another key") != [one]
+    assert _fakes(["to eve@example.org"], monkeypatch, "another secret for the tests") != [one]
 
 
 @pytest.mark.parametrize(
@@ -219,8 +219,8 @@ def test_phone_surrogates_lie_in_reserved_ranges(value: str, start: str, monkeyp
 
 def test_numbers_with_checksums_get_surrogates_that_fail_them(monkeypatch: pytest.MonkeyPatch) -> None:
     for at in range(20):
-        monkeypatch.setenv("FINERY_SCRUB_KEY", f"key {at}")
-        made = _fakes(["card 4242 4242 4242 4242"], monkeypatch, f"key {at}")[0].removeprefix("card ")
+        monkeypatch.setenv("FINERY_SCRUB_KEY", f"a key for the test, {at}")
+        made = _fakes(["card 4242 4242 4242 4242"], monkeypatch, f"a key for the test, {at}")[0].removeprefix("card ")
         assert made[0] == "4" and made[4::5] == "   " and not luhn(int(each) for each in made if each.isdigit())
     iban = _fakes(["IBAN GB82 WEST 1234 5698 7654 32"], monkeypatch)[0]
     assert iban.startswith("IBAN GB00 ") and engine.find(iban, section("scrub", ScrubParams)) == ()
@@ -229,7 +229,7 @@ def test_numbers_with_checksums_get_surrogates_that_fail_them(monkeypatch: pytes
 @pytest.mark.parametrize("address", ["203.0.113.77", "192.0.2.1", "81.2.69.142"])
 def test_addresses_become_documentation_addresses(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for at in range(40):
-        made = _fakes([f"at {address}"], monkeypatch, f"key {at}")[0].removeprefix("at ")
+        made = _fakes([f"at {address}"], monkeypatch, f"a key for the test, {at}")[0].removeprefix("at ")
         assert made.startswith(("192.0.2.", "198.51.100.", "203.0.113.")) and made != address
     assert _fakes(["at 2001:db8:1::5"], monkeypatch)[0].startswith("at 2001:db8:")
 
@@ -296,7 +296,7 @@ def test_names_are_found_by_a_real_model(tmp_path: Path, model: Path) -> None:
 def test_names_get_the_same_fake_name_everywhere(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINERY_SCRUB_KEY", KEY)
     params = section("scrub", ScrubParams, "replace=surrogate", f"ner={{engine: spacy, model: {model}}}")
-    one, other = engine.scrubbed(["I spoke with Anna today", "please call Anna back"], params)
+    one, other = conversation.scrubbed(["I spoke with Anna today", "please call Anna back"], params)
     name = one.removeprefix("I spoke with ").removesuffix(" today")
     assert name.isalpha() and name != "Anna" and other == f"please call {name} back"
 

@@ -14,16 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import regex
 
-from curate.pii.replace import Replacer, identity
+from curate.pii.identity import identity
 from curate.pii.settings import DENIED, ENTITIES, LANGUAGE_REGIONS, ScrubParams, wanted
 from curate.record import FineryError
 
-CARRIED = 4  # characters: a shorter value is not looked for in the rest of its conversation
-CARRY = "Carried"  # recognizer of a value that was recognised elsewhere in the conversation
-HIDDEN = regex.compile(
-    "[\u00ad\u200b-\u200f\u2060\ufeff]"
-)  # characters without width: `eve@exam<U+200B>ple.com` is an address all the same
-
+# Characters without width: `eve@exam<U+200B>ple.com` is an address all the same.
+HIDDEN = regex.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
 if TYPE_CHECKING:
     from curate.pii.ner import Model
@@ -231,49 +227,3 @@ def resolve(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def _one(group: list[Finding]) -> Finding:
     best = min(group, key=lambda each: (each.start - each.end, -each.score, ENTITIES.index(each.entity), each.recognizer))
     return Finding(min(each.start for each in group), max(each.end for each in group), best.entity, best.recognizer, best.score)
-
-
-def carried(texts: Sequence[str], findings: Sequence[tuple[Finding, ...]]) -> list[tuple[Finding, ...]]:
-    """`findings` of the texts of one conversation, with every other place in them where a found value stands (whole words, any case).
-
-    A bank number is recognised beside `account number:`; three turns later it stands alone.
-    """
-    values: dict[str, Finding] = {}
-    for text, found in zip(texts, findings, strict=True):
-        for each in found:
-            if each.end - each.start >= CARRIED:
-                values.setdefault(text[each.start : each.end].casefold(), each)
-    if not values:
-        return list(findings)
-    choices = "|".join(regex.escape(value) for value in sorted(values, key=lambda value: (-len(value), value)))
-    anywhere = regex.compile(rf"(?<!\w)(?:{choices})(?!\w)", regex.IGNORECASE)
-    more = []
-    for text, found in zip(texts, findings, strict=True):
-        places = [match.span() for match in anywhere.finditer(text)]
-        again = [
-            Finding(start, end, values[text[start:end].casefold()].entity, CARRY, values[text[start:end].casefold()].score)
-            for start, end in places
-            if text[start:end].casefold() in values and not any(each.start <= start and end <= each.end for each in found)
-        ]
-        more.append(resolve([*found, *again]) if again else found)
-    return more
-
-
-def replaced(texts: Sequence[str], findings: Sequence[tuple[Finding, ...]], params: ScrubParams) -> list[str]:
-    """The texts of one conversation with their findings replaced; the same value gets the same replacement in all of them."""
-    replacer = Replacer(params, texts)
-    return [replace_in(text, found, replacer) for text, found in zip(texts, findings, strict=True)]
-
-
-def replace_in(text: str, found: tuple[Finding, ...], replacer: Replacer) -> str:
-    """`text` with each finding replaced."""
-    pieces, at = [], 0
-    for each in found:
-        pieces += [text[at : each.start], replacer(each.entity, text[each.start : each.end])]
-        at = each.end
-    return "".join([*pieces, text[at:]])
-
-
-def scrubbed(texts: Sequence[str], params: ScrubParams) -> list[str]:
-    """`texts` (each a conversation of its own) as scrub would leave them, whether or not the stage is switched on."""
-    return [replaced([text], carried([text], [find(text, params)]), params)[0] for text in texts]

@@ -162,7 +162,10 @@ class ScrubParams:
     deny: Annotated[tuple[str, ...], AfterValidator(_long_enough)]
     replace: Literal["placeholder", "surrogate"]
     key_env: Annotated[str, Field(min_length=1)]
+    key_file: Annotated[str, Field(min_length=1)] | None
     ner: Ner | None
+    residual: bool
+    canaries: Annotated[int, Field(ge=0, le=10_000)]
 
 
 def wanted(params: ScrubParams) -> frozenset[str]:

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from curate import store
 from curate.benchmarks import read_benchmarks
-from curate.pii.engine import scrubbed
+from curate.pii.conversation import scrubbed
 from curate.pii.settings import ScrubParams
 from curate.reporting.charts import diff
 from curate.reporting.gather import STAGES, Stage

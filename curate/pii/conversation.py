@@ -1,0 +1,156 @@
+"""Findings of one conversation: carried to every place where a found value stands, then replaced."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import regex
+
+from curate.pii.engine import Finding, find, resolve
+from curate.pii.faker_names import STARTERS, WORDS
+from curate.pii.identity import plain
+from curate.pii.parts import mail_parts, number_parts, secret_parts
+from curate.pii.persons import People, local_words, parsed
+from curate.pii.replace import Mention, Replacer
+from curate.pii.settings import ScrubParams
+
+CARRIED = 4  # characters: a shorter value is not looked for in the rest of its conversation
+CARRY = "Carried"  # recognizer of a value that was recognised elsewhere in the conversation
+NAME = 3  # characters of the shortest name that is looked for alone
+_RUN = regex.compile(r"[^\W_]+")
+_STARTS = regex.compile(r"(?:^|[.!?:\n]|[\"“(*-])\s*$")
+
+
+@dataclass(frozen=True)
+class _Needle:
+    """A text to look for, in lower case. `rule`: any (whatever the case), exact (as `text`), name (see `_is_name`)."""
+
+    lower: str
+    text: str
+    rule: str
+    entity: str
+    score: float
+
+
+def mentions(texts: Sequence[str], findings: Sequence[tuple[Finding, ...]]) -> list[Mention]:
+    """(entity, value) of all findings, in order."""
+    return [(each.entity, text[each.start : each.end]) for text, found in zip(texts, findings, strict=True) for each in found]
+
+
+def carried(texts: Sequence[str], findings: Sequence[tuple[Finding, ...]]) -> list[tuple[Finding, ...]]:
+    """`findings` of the texts of one conversation, with every other place in them where a found value, or a telling part of it, stands.
+
+    A bank number is recognised beside `account number:`; three turns later it stands alone. Whole words, in any case; of a name each part,
+    see `_is_name`; of a number its groups of four digits and more, and its last four. Takes time in proportion to the texts.
+    """
+    heads: dict[str, list[tuple[int, _Needle]]] = {}
+    for needle in _needles(texts, findings):
+        first = _RUN.search(needle.lower)
+        if first is not None:
+            heads.setdefault(first[0], []).append((first.start(), needle))
+    if not heads:
+        return list(findings)
+    for several in heads.values():
+        several.sort(key=lambda each: (-len(each[1].lower), each[1].lower))
+    more = []
+    for text, found in zip(texts, findings, strict=True):
+        again = [each for each in _places(text, heads) if not any(own.start <= each.start and each.end <= own.end for own in found)]
+        more.append(resolve([*found, *again]) if again else found)
+    return more
+
+
+def _needles(texts: Sequence[str], findings: Sequence[tuple[Finding, ...]]) -> list[_Needle]:
+    made: dict[tuple[str, str], _Needle] = {}
+
+    def add(text: str, rule: str, entity: str, score: float) -> None:
+        made.setdefault((_lower(text), rule), _Needle(_lower(text), text, rule, entity, score))
+
+    people: People | None = None
+    for text, found in zip(texts, findings, strict=True):
+        for each in found:
+            value = text[each.start : each.end]
+            if len(value) >= CARRIED and not (each.entity == "PERSON" and " " not in value):
+                add(value, "any", each.entity, each.score)
+            for part in number_parts(each.entity, value):
+                add(part, "any", each.entity, each.score)
+            for part in secret_parts(each.entity, value):
+                add(part, "exact", each.entity, each.score)
+            if each.entity == "PERSON":
+                for word in parsed(value):
+                    if word.role in ("first", "middle", "last") and word.end - word.start >= NAME:
+                        add(value[word.start : word.end], "name", "PERSON", each.score)
+            elif each.entity == "EMAIL_ADDRESS":
+                people = people or People(mentions(texts, findings))
+                _add_mail(value, people, each.score, add)
+    return list(made.values())
+
+
+def _add_mail(value: str, people: People, score: float, add: Callable[[str, str, str, float], None]) -> None:
+    handle = value.rpartition("@")[0]
+    person = people.of_mail(value)
+    if (
+        len(handle) > CARRIED
+        and (person is not None or not handle.isalpha())
+        and handle.lower() not in WORDS
+        and len(local_words(handle)) > 0
+    ):
+        add(handle, "any", "EMAIL_ADDRESS", score)
+    for part in mail_parts(value)[1:]:
+        add(part, "any", "EMAIL_ADDRESS", score)
+    for word in local_words(value):
+        if person is not None and word in (person.first, person.last) and len(word) >= NAME:
+            add(word, "name", "PERSON", score)
+
+
+def _places(text: str, heads: dict[str, list[tuple[int, _Needle]]]) -> Iterator[Finding]:
+    lower, reach = _lower(text), 0
+    for run in _RUN.finditer(lower):
+        for offset, needle in heads.get(run[0], ()):
+            start = run.start() - offset
+            end = start + len(needle.lower)
+            if (
+                start < reach
+                or lower[start:end] != needle.lower
+                or (end < len(lower) and lower[end - 1].isalnum() and lower[end].isalnum())
+            ):
+                continue
+            if needle.rule == "exact" and text[start:end] != needle.text:
+                continue
+            if needle.rule == "name" and not _is_name(text, start, end):
+                continue
+            yield Finding(start, end, needle.entity, CARRY, needle.score)
+            reach = end
+            break
+
+
+def _is_name(text: str, start: int, end: int) -> bool:
+    """Whether a part of a name, found again, is the name: not the word `will` in lower case, nor `Will` where a sentence begins."""
+    word = plain(text[start:end])
+    if text[start].isupper():
+        return word not in STARTERS or not _STARTS.search(text[max(start - 4, 0) : start])
+    return len(word) >= CARRIED and word not in WORDS
+
+
+def _lower(text: str) -> str:
+    """Lower case with as many characters."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else "".join(each.lower() if len(each.lower()) == 1 else each for each in text)
+
+
+def replaced(texts: Sequence[str], findings: Sequence[tuple[Finding, ...]], params: ScrubParams) -> list[str]:
+    """The texts of one conversation with their findings replaced; the same value gets the same replacement in all of them."""
+    replacer = Replacer(params, texts, mentions(texts, findings))
+    return [replace_in(text, found, replacer) for text, found in zip(texts, findings, strict=True)]
+
+
+def replace_in(text: str, found: tuple[Finding, ...], replacer: Replacer) -> str:
+    """`text` with each finding replaced."""
+    pieces, at = [], 0
+    for each in found:
+        pieces += [text[at : each.start], replacer(each.entity, text[each.start : each.end])]
+        at = each.end
+    return "".join([*pieces, text[at:]])
+
+
+def scrubbed(texts: Sequence[str], params: ScrubParams) -> list[str]:
+    """`texts` (each a conversation of its own) as scrub would leave them, whether or not the stage is switched on."""
+    return [replaced([text], carried([text], [find(text, params)]), params)[0] for text in texts]
