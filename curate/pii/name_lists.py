@@ -179,6 +179,9 @@ full middle user username password account file path class def function return i
         "\n", " "
     )
 )
+NAMED_PLACES = frozenset(
+    {"café", "cafe", "restaurant", "bistro", "hotel", "pub", "bar", "villa", "lake", "mount", "fort", "port", "cape"}
+)  # before a name
 MAKES_A_PLACE = _words(
     """ inc inc. ltd llc plc corp corporation co company gmbh ag sa group holdings partners associates bank university college school academy institute hospital clinic church cathedral
 museum library theatre theater stadium arena park street st. avenue ave road rd lane drive boulevard blvd square bridge airport station county city town village island islands lake river mountain

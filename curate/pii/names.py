@@ -10,7 +10,7 @@ from typing import Any
 
 import regex
 
-from curate.pii.name_lists import AMBIGUOUS, MAKES_A_PLACE, NOT_NAMES, names
+from curate.pii.name_lists import AMBIGUOUS, MAKES_A_PLACE, NAMED_PLACES, NOT_NAMES, names
 from curate.pii.presidio import EntityRecognizer, RecognizerResult
 from curate.pii.screen import Finder
 
@@ -121,11 +121,7 @@ def _by_list(text: str) -> Iterator[tuple[int, int, float]]:
         at = 0
         while at < len(words):
             size, score = _name_at(keys, at, first, last)
-            if (
-                size
-                and _stands_free(text, words[at][0], words[at + size - 1][1])
-                and not _is_place(text, keys, at + size, words[at + size - 1][1])
-            ):
+            if size and _stands_free(text, words[at][0], words[at + size - 1][1]) and not _is_place(keys, at, at + size):
                 yield words[at][0], words[at + size - 1][1], score
             at += size or 1
 
@@ -159,9 +155,9 @@ def _stands_free(text: str, start: int, end: int) -> bool:
     )
 
 
-def _is_place(text: str, keys: list[str], next_at: int, end: int) -> bool:
-    """A word follows that makes a firm, a street or a town of the name."""
-    return next_at < len(keys) and keys[next_at] in MAKES_A_PLACE
+def _is_place(keys: list[str], at: int, next_at: int) -> bool:
+    """A word follows that makes a firm, a street or a town of the name, or one stands before that makes it a house's (`Café Zoë`)."""
+    return (next_at < len(keys) and keys[next_at] in MAKES_A_PLACE) or (at > 0 and keys[at - 1] in NAMED_PLACES)
 
 
 def _by_cue(text: str) -> Iterator[tuple[int, int, float]]:
