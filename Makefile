@@ -6,6 +6,8 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 
+PRIVATE = for each in .dvc/cache data/ingest data/clean data/dedup_exact; do if [ -d $$each ]; then chmod 700 $$each; fi; done
+
 .PHONY: setup repro private test check lock bench
 
 setup: .venv/installed ## the environment
@@ -18,14 +20,14 @@ setup: .venv/installed ## the environment
 	touch $@
 
 repro: setup ## raw files to verdict; what is up to date does not run
-	@dvc repro; result=$$?; $(MAKE) --no-print-directory private; exit $$result
+	@dvc repro; result=$$?; $(PRIVATE); exit $$result
 	@echo
 	@echo "Curation report: reports/curation.html"
 	@echo "Evaluation:      reports/evaluation.html"
 	@python -c 'import json; e = json.load(open("reports/evaluation.json")); print("Verdict:         " + e["verdict"] + ". " + e["reason"])'
 
 private: ## what holds originals, for the owner alone: `dvc checkout` makes folders that all can read
-	@for each in .dvc/cache data/ingest data/clean data/dedup_exact; do if [ -d $$each ]; then chmod 700 $$each; fi; done
+	@$(PRIVATE)
 
 test: setup ## unit tests, then the whole pipeline
 	python -m pytest

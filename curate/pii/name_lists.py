@@ -86,7 +86,7 @@ def names() -> Names:
     for locale in LOCALES:
         provider = importlib.import_module(f"faker.providers.person.{locale}").Provider
         for attribute in dir(provider):
-            kind = first if attribute.startswith("first_name") else last if attribute.startswith("last_name") else None
+            kind = first if "first_name" in attribute else last if "last_name" in attribute else None
             listed = getattr(provider, attribute)
             if kind is not None and isinstance(listed, tuple | list | dict):
                 kind.update(part for name in listed for part in str(name).split())
