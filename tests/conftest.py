@@ -17,6 +17,7 @@ import subprocess  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+import hypothesis
 import pytest  # noqa: E402
 
 from tests.workspace import copy_project, start_build  # noqa: E402
@@ -42,3 +43,9 @@ def building(
     yield folder, process
     process.kill()
     process.wait()
+
+
+# In CI every run tries the same examples; elsewhere each run looks for new ones.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
