@@ -17,7 +17,7 @@ import subprocess  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-import hypothesis
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
 from tests.workspace import copy_project, start_build  # noqa: E402
