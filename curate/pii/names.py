@@ -14,7 +14,13 @@ from curate.pii.name_lists import AMBIGUOUS, MAKES_A_PLACE, NOT_NAMES, names
 from curate.pii.presidio import EntityRecognizer, RecognizerResult
 from curate.pii.screen import Finder
 
-CUED, FULL, HALF, ALONE, SURNAME = 0.85, 0.6, 0.5, 0.45, 0.4  # by its place; first and last listed; first only; one first name; one last name
+CUED, FULL, HALF, ALONE, SURNAME = (
+    0.85,
+    0.6,
+    0.5,
+    0.45,
+    0.4,
+)  # by its place; first and last listed; first only; one first name; one last name
 LONGEST = 4  # words of a name
 LONG_SURNAME = 5  # letters: shorter ones are too often a word or an abbreviation
 
@@ -46,7 +52,25 @@ _CUES = (
 _LITERALS = (
     ("name", "call me", "signed by", "this is"),
     ("i am ", "i'm ", "i’m "),
-    ("mr", "ms", "mx", "dr", "prof", "sir ", "dame ", "lady ", "rev", "herr ", "frau ", "señor", "mme", "monsieur", "madame", "doctor ", "miss "),
+    (
+        "mr",
+        "ms",
+        "mx",
+        "dr",
+        "prof",
+        "sir ",
+        "dame ",
+        "lady ",
+        "rev",
+        "herr ",
+        "frau ",
+        "señor",
+        "mme",
+        "monsieur",
+        "madame",
+        "doctor ",
+        "miss ",
+    ),
     ("dear ",),
     ("hi", "hello", "hey", "thank", "good "),
     ("regards", "sincerely", "yours", "best wishes", "cheers", "all the best", "many thanks", "respectfully", "cordially"),
@@ -55,6 +79,7 @@ _LITERALS = (
     ("my name",),
 )
 _CUE_PATTERNS = tuple((literals, regex.compile(pattern), listed) for literals, (pattern, listed) in zip(_LITERALS, _CUES, strict=True))
+
 
 @lru_cache(maxsize=1)
 def _listed() -> tuple[frozenset[str], frozenset[str]]:
