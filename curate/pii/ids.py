@@ -18,6 +18,11 @@ def _found(recognizer: Any, shape: str, words: tuple[str, ...], needed: bool = T
     return Finder(recognizer, ("[0-9]", shape, context_screen(words)) if needed else ("[0-9]", shape))
 
 
+def _pan() -> Any:
+    """Without its third pattern, which takes anything of ten characters and time that grows with the square of the text."""
+    return stock.InPanRecognizer(patterns=stock.InPanRecognizer.PATTERNS[:2])
+
+
 def finders() -> tuple[Finder, ...]:
     """New recognizers with their screens."""
     eleven, nine = "[0-9]{11}", r"[0-9]{3}[\s-]?[0-9]{3}[\s-]?[0-9]{3}"
@@ -44,7 +49,7 @@ def finders() -> tuple[Finder, ...]:
             ("hetu", "henkilötunnus", "personbeteckning", "personal identity code", *_ID),
         ),
         _found(stock.InAadhaarRecognizer(), "[0-9]{4}[- :]?[0-9]{4}[- :]?[0-9]{4}", ("aadhaar", "aadhar", "uidai")),
-        _found(stock.InPanRecognizer(), "[0-9]{4}", ("permanent account number", "pan card", "pan number", "pan no", "pan")),
+        _found(_pan(), "[A-Za-z]{5}[0-9]{4}[A-Za-z]", ("permanent account number", "pan card", "pan number", "pan no", "pan")),
         _found(stock.ItFiscalCodeRecognizer(), "[0-9A-Za-z]{15}", ("codice fiscale", "fiscal code"), needed=False),
         _found(stock.KrRrnRecognizer(), "[0-9]{6}-?[0-9]{7}", ("rrn", "resident registration", "주민등록번호", "주민번호", *_ID)),
         _found(stock.NgNinRecognizer(), eleven, ("nin", "nimc", "national identification number", "national identity")),

@@ -21,6 +21,7 @@ Screen = tuple[Check, ...]
 
 # Digits beyond ASCII; the letters that fold to i, s and k; Python's four extra spaces; planes in which new scripts, with new digits, appear.
 FEW = 8  # texts: for so few, Python's search is faster than a call of polars
+SHORT = 2000  # bytes in all: Python's search is not linear, so long texts never meet it
 ODD = r"[\p{Nd}&&[^0-9]]|[\x{130}\x{131}\x{17f}\x{212a}\x1c-\x1f\x{10000}-\x{1efff}\x{1fb00}-\x{1fbff}]"
 
 
@@ -72,7 +73,7 @@ def _compiled(pattern: str) -> Any:
 
 
 def _holds(texts: pl.Series, check: Check) -> np.ndarray:
-    if isinstance(check, str) and len(texts) <= FEW:
+    if isinstance(check, str) and len(texts) <= FEW and sum(texts.str.len_bytes()) <= SHORT:
         pattern = _compiled(check)
         return np.array([pattern.search(text) is not None for text in texts], dtype=bool)
     held = texts.str.contains(check) if isinstance(check, str) else check(texts)
