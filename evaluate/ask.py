@@ -25,7 +25,7 @@ class Settings:
     max_new_tokens: int
     few_shot: int
     batch_tokens: int
-    quantize: Literal["none", "nf4"]
+    quantize: Literal["none", "int8", "nf4"]
     precision: Literal["auto", "fp32", "bf16"]
 
 

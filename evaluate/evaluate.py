@@ -77,7 +77,8 @@ def build(format_dir: Path, base_dir: Path, train_dir: Path, out: Path, params: 
 def _settings(params: Params, story: dict[str, Any]) -> ask.Settings:
     """How to ask; weights are rounded as they were in training, if that is wanted."""
     trained = ((story.get("params") or {}).get("train") or {}).get("quantize")
-    quantize: Literal["none", "nf4"] = "nf4" if "nf4" in (params.quantize, trained if params.quantize == "as_trained" else None) else "none"
+    wanted = trained if params.quantize == "as_trained" else params.quantize
+    quantize: Literal["none", "int8", "nf4"] = wanted if wanted in ("int8", "nf4") else "none"
     return ask.Settings(params.generate_items, params.max_new_tokens, params.few_shot, params.batch_tokens, quantize, params.precision)
 
 

@@ -18,6 +18,7 @@ from curate.record import InputError
 # Set before any Hugging Face library is imported. Nothing is reported to anybody.
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 UNBOUNDED = 1 << 20  # tokens, for a model that states no limit
+SCORERS = ("reward", "classify")  # methods whose model scores and does not write
 LOGIT_ROWS = 256  # positions whose logits are held in float32 at once: 150 MiB at a vocabulary of 150 000
 
 
@@ -39,7 +40,7 @@ class Generated:
     cut: bool
 
 
-def load_base(folder: Path, quantize: Literal["none", "nf4"], precision: Literal["auto", "fp32", "bf16"]) -> Loaded:
+def load_base(folder: Path, quantize: Literal["none", "int8", "nf4"], precision: Literal["auto", "fp32", "bf16"]) -> Loaded:
     """The base that the stage before wrote (`data/base`): from `model/` there, else from the name and revision in base.json.
 
     Raises InputError if the folder is missing or the model cannot be loaded.
@@ -61,8 +62,8 @@ def load_base(folder: Path, quantize: Literal["none", "nf4"], precision: Literal
     options: dict[str, Any] = {"dtype": torch.bfloat16 if bf16 else torch.float32, "attn_implementation": "sdpa"}
     if not local and about.get("revision"):
         options["revision"] = about["revision"]
-    if quantize == "nf4":
-        options["quantization_config"] = _nf4(options["dtype"])
+    if quantize != "none":
+        options["quantization_config"] = _rounding(quantize, options["dtype"])
     try:
         model = AutoModelForCausalLM.from_pretrained(source, **options)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
@@ -100,18 +101,26 @@ def trained_as(adapter: Path, base: Path) -> dict[str, Any]:
             raise InputError(
                 f"{adapter}: was trained on the base with {key} {trained[key]}, but {base} holds {about.get(key)}. Run train again."
             )
+    method = (story.get("train") or {}).get("method", "sft")
+    if method in SCORERS:
+        raise InputError(
+            f"{adapter}: method {method} trains a head that scores, and writes no answers to compare: evaluate does not apply. Its own "
+            "measure is in data/train/metrics.json; run `dvc repro train`, or set train.method to one that writes."
+        )
     return dict(story)
 
 
-def _nf4(dtype: Any) -> Any:
+def _rounding(quantize: str, dtype: Any) -> Any:
     try:
         import bitsandbytes  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"evaluate.quantize = nf4 needs bitsandbytes, which cannot be loaded ({error}). Install it, or set none."
+            f"evaluate.quantize = {quantize} needs bitsandbytes, which cannot be loaded ({error}). Install it, or set none."
         ) from error
     from transformers import BitsAndBytesConfig
 
+    if quantize == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
 
 
@@ -120,7 +129,7 @@ def _ready(model: Any, tokenizer: Any) -> Loaded:
     import torch
     from transformers import GenerationConfig
 
-    if torch.cuda.is_available() and not getattr(model, "is_loaded_in_4bit", False):
+    if torch.cuda.is_available() and not (getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False)):
         model = model.to("cuda")
     for module in model.modules():  # bitsandbytes 0.50 would repack 4-bit weights on some CPUs and round the product to bf16
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -232,7 +241,7 @@ def token_losses(loaded: Loaded, rows: Sequence[Sequence[int]], budget: int, tic
             mask[line, : len(rows[place])] = 1
         with torch.inference_mode():
             ids, mask = ids.to(loaded.model.device), mask.to(loaded.model.device)
-            logits = loaded.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            logits = loaded.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, -width:]  # virtual tokens stand before
             for line, place in enumerate(at):
                 found[place] = _row_losses(logits[line], ids[line], len(rows[place]))
             del logits

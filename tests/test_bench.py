@@ -239,3 +239,15 @@ def test_the_table_of_the_whole_way_sets_the_peer_s_time_against_each_and_tells_
     assert f"- {everything.way.title}: failed: no memory" in text
     peer.failure = "did not install"
     assert "| Finery, the same recipe | 5.0 (5.0 to 10.0) | 200 | – |" in whole_way.table([peer, same], 1000)
+
+
+def test_the_gpu_benchmark_runs_in_miniature(tmp_path: Path) -> None:
+    from bench import gpu
+
+    gpu.make_base(tmp_path / "base", gpu.SHAPES["miniature"], "float32")
+    gpu.make_data(tmp_path / "data", gpu.SHAPES["miniature"])
+    found = [gpu.measure("miniature", who, quantize, tmp_path) for quantize in ("none", "nf4") for who in ("stock", "finery")]
+    assert [(each.who, each.quantize) for each in found] == [(w, q) for q in ("none", "nf4") for w in ("stock", "finery")]
+    assert all(each.tokens_per_second > 0 and each.planned > 0 and 0 < each.loss < 10 for each in found)
+    assert [each.checkpointing for each in found] == [True, False, True, False]
+    assert gpu.report(found).count("\n") == 7

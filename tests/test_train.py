@@ -313,7 +313,9 @@ def test_a_checkpoint_that_was_cut_off_is_not_used(
     assert "going on from step 5" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("change", "told"), [("data", "dataset"), ("rate", "train.learning_rate (0.02 -> 0.01)"), ("never", None)])
+@pytest.mark.parametrize(
+    ("change", "told"), [("data", "dataset"), ("template", "template"), ("rate", "train.learning_rate (0.02 -> 0.01)"), ("never", None)]
+)
 def test_a_run_with_other_data_or_settings_starts_afresh_and_says_why(
     change: str,
     told: str | None,
@@ -328,6 +330,10 @@ def test_a_run_with_other_data_or_settings_starts_afresh_and_says_why(
     killed(monkeypatch, 7, data, base, out, settings)
     if change == "data":
         now = write_data(tmp_path / "other", {"train": rows(tokenizer, 23), "validation": rows(tokenizer, 30)[24:]})
+    elif change == "template":
+        now = tmp_path / "other"
+        shutil.copytree(data, now)
+        (now / "template.jinja").write_text("{{ bos_token }}{{ messages }}")
     elif change == "rate":
         settings = replace(settings, learning_rate=0.01)
     else:

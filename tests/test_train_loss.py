@@ -112,7 +112,7 @@ def test_what_a_method_cannot_use_is_counted_and_none_at_all_is_told(base: Path,
     assert len(set(mixed["label"][:6])) == 2, "better and worse answers stand among each other"
     assert mixed["KL_completion_ids"][1:6] == mixed["completion_ids"][:5]
     texts = training.write_data(tmp_path / "texts", {"train": training.rows(24).filter(kind="text")})
-    with pytest.raises(InputError, match=r"no training row fits train.method = dpo .*preference rows"):
+    with pytest.raises(InputError, match=r"no training row fits train\.method = dpo .*preference rows"):
         rows.read(texts, "train", "dpo", tmp_path, [], tokenizer, 64)
 
 

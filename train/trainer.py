@@ -227,6 +227,8 @@ class _Sft(SFTTrainer):
                 with self.compute_loss_context_manager():
                     sums[0] += float(self.compute_loss(model, inputs, num_items_in_batch=torch.tensor(1)))
         if self.accelerator.num_processes > 1:  # every process has seen its share of the rows
+            if self.args.average_tokens_across_devices:  # for the mean of gradients, transformers multiplies the loss by their number
+                sums[0] /= self.accelerator.num_processes
             sums = self.accelerator.reduce(sums.to(self.accelerator.device)).cpu()  # type: ignore[attr-defined]
         self._metrics["eval"].clear()
         metrics = {f"{metric_key_prefix}_loss": float(sums[0] / max(float(sums[1]), 1.0))}
