@@ -521,7 +521,7 @@ def main(stage: Stage, arguments: Sequence[str] | None = None) -> None:
         run(stage, options.in_dir, options.out_dir, params, workers, options.part_rows, getattr(options, "against", None))
 
     guarded(stage.name, work)
-    if arguments is None:  # all is written: freeing a gigabyte piece by piece would take longer than leaving it to the system
+    if arguments is None and stage.threads:  # no worker to wait for, and all is written: leave the memory to the system
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
