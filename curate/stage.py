@@ -46,7 +46,7 @@ T = TypeVar("T")
 for _name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):  # every part of Finery passes here before it loads a library that phones home
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads do not spin: five times faster on a busy machine
-IN_MEMORY = 256 << 20  # bytes of surveys that are held before others go to disk
+IN_MEMORY = 64 << 20  # bytes of surveys that are held before others go to disk: more costs memory and, in pages made, time
 HELD = 128 << 20  # bytes of columns: smaller input is read once, and held between survey and rows
 INLINE_BATCHES = 1  # input of at most this many batches (or `Stage.inline`) is done in this process: starting workers costs more
 
