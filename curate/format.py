@@ -45,7 +45,7 @@ SCHEMA: dict[str, pl.DataType] = {
     "rejected_ids": pl.List(pl.Int32()),
 }
 CHUNK = 512  # rows rendered and tokenised together: bounds the memory that encodings take
-RERENDERED = 16  # one row in this many (chosen by its id) goes once more through the tokenizer's own apply_chat_template
+RERENDERED = 64  # one row in this many (chosen by its id) goes once more through the tokenizer's own apply_chat_template
 
 
 @params_class

@@ -175,7 +175,7 @@ def test_a_template_that_is_no_function_of_the_row_is_caught(tokenizer: Path, tm
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% else %}{{ range(1000) | random }}{% endif %}"
     )
     with pytest.raises(StageFailure, match="again gives other tokens"):
-        formatted(tokenizer, tmp_path, [chat(f"Hi {at}", "Yo") for at in range(100)], f"template={fickle}")
+        formatted(tokenizer, tmp_path, [chat(f"Hi {at}", "Yo") for at in range(600)], f"template={fickle}")
 
 
 def test_mistakes_in_params_are_named(tmp_path: Path) -> None:
