@@ -192,7 +192,7 @@ def _stock(base: Path, quantize: str, read: Any, params: Any, scratch: Path, clo
     bf16 = models.bf16("auto")
     model, tokenizer = models.load_base(base, quantize, torch.bfloat16 if bf16 else torch.float32)
     cuda = torch.cuda.is_available()
-    more = {} if cuda else {"bf16": False, "use_cpu": True}  # its default, bf16, needs a GPU
+    more: dict[str, Any] = {} if cuda else {"bf16": False, "use_cpu": True}  # its default, bf16, needs a GPU
     config = SFTConfig(
         output_dir=str(scratch),
         packing=True,
