@@ -121,6 +121,9 @@ def _by_list(text: str) -> Iterator[tuple[int, int, float]]:
         at = 0
         while at < len(words):
             size, score = _name_at(keys, at, first, last)
+            start, end = words[at]
+            if size == 1 and end - start > 1 and text[start:end].isupper():
+                size = 0  # LAN, NAS, SIM: a word alone in capitals is an abbreviation or a heading
             if size and _stands_free(text, words[at][0], words[at + size - 1][1]) and not _is_place(keys, at, at + size):
                 yield words[at][0], words[at + size - 1][1], score
             at += size or 1
