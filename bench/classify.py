@@ -122,12 +122,12 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     data = prepare(options.folder)
     base, out = prepare_base(options.folder), options.folder / "train"
-    began = time.process_time()
-    plain = tfidf(data)
-    print(f"tf-idf and logistic regression: {plain:.4f} in {time.process_time() - began:.0f} s of processor", flush=True)
     if not out.is_dir():
         settings = [each for setting in (*TRAIN, f"epochs={options.epochs}") for each in ("-S", f"train.{setting}")]
         run("-m", "train.train", str(data), str(base), str(out), *settings)
+    began = time.process_time()
+    plain = tfidf(data)
+    print(f"tf-idf and logistic regression: {plain:.4f} in {time.process_time() - began:.0f} s of processor", flush=True)
     seconds = json.loads((out / "adapter" / "provenance.json").read_text())["seconds"]
     sizes = {split: len(texts(data, split)[0]) for split in ("train", "validation", "test")}
     print(f"rows: {sizes}")

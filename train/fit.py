@@ -13,7 +13,7 @@ from curate.record import InputError
 from curate.stage import say
 from train import adapters, checkpoints, models, rewards, rows, trainer
 from train.sizes import parameters
-from train.watch import Watch, advice
+from train.watch import SURE, Watch, advice
 
 if TYPE_CHECKING:
     from train.train import Params
@@ -76,7 +76,7 @@ def fit(data: Path, base: Path, adapter: Path | None, folder: Path, params: "Par
         _ready(train.rows, params),
         _ready(validation.rows, params) if validated else None,
         fields,
-        [Watch(trainer.measure(params.method))],
+        [Watch(trainer.measure(params.method), SURE if params.method in ("dpo", "kto") else 1.0)],
     )
     adapters.keep_fp32(made.model)
     counts = _counts(made.model, train, validation)

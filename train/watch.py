@@ -16,6 +16,7 @@ from curate.stage import say
 from train.checkpoints import COMPLETE
 
 DIVERGED = 1.5  # a validation loss above this multiple of the base's own is beyond recovery at the same settings
+SURE = 4.0  # dpo and kto: their loss starts at a known small value, and being sure and wrong of a few pairs lifts it without divergence
 ADVICE = (
     "Training has diverged; earlier output is as it was. Lower train.learning_rate (a third of it is a fair try), give more "
     "train.warmup_steps, or lower train.max_grad_norm."
@@ -23,10 +24,11 @@ ADVICE = (
 
 
 class Watch(TrainerCallback):
-    """`measure` is eval_loss or eval_reward; only a loss can be told to have diverged."""
+    """`measure` is eval_loss or eval_reward; only a loss can be told to have diverged. `room` multiplies DIVERGED."""
 
-    def __init__(self, measure: str) -> None:
+    def __init__(self, measure: str, room: float = 1.0) -> None:
         self.measure = measure
+        self.room = room
         self.shown = self.began = time.monotonic()
         self.first_step = 0
 
@@ -45,7 +47,7 @@ class Watch(TrainerCallback):
             if key in logs and not math.isfinite(float(logs[key])):
                 raise StageFailure(f"step {state.global_step}: {key} is {logs[key]}. {ADVICE}")
         base = next((float(each["eval_loss"]) for each in state.log_history if "eval_loss" in each), None)
-        if self.measure == "eval_loss" and base is not None and float(logs.get("eval_loss", 0.0)) > DIVERGED * base:
+        if self.measure == "eval_loss" and base is not None and float(logs.get("eval_loss", 0.0)) > DIVERGED * self.room * base:
             raise StageFailure(
                 f"step {state.global_step}: the validation loss rose to {logs['eval_loss']:.3f}, the base's own is {base:.3f}. {ADVICE}"
             )
