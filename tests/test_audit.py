@@ -113,6 +113,17 @@ def test_scrubs_own_output_is_clean_and_words_that_say_nothing_are_not_listed(au
     assert len(list(audit.audit([tmp_path / "copy.txt", tmp_path / "copy2.txt"], auditor))) == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "leaks"),
+    [("ask a case handler", 0), ("ask the Case Handler", 1), ("anna kowalska", 1), ("Anna\nKowalska", 1), ("ANNA-KOWALSKA", 1)],
+)
+def test_words_that_spell_a_name_are_not_the_name(text: str, leaks: int, tmp_path: Path) -> None:
+    made = b"0123456789abcdef"
+    auditor = audit.Auditor(leaklist.entries([("PERSON", "CASE HANDLER"), ("PERSON", "Anna Kowalska")], made), made)
+    (tmp_path / "a.txt").write_text(f"Please {text}, they say.")
+    assert len(list(audit.audit([tmp_path / "a.txt"], auditor))) == leaks
+
+
 def test_tokenised_rows_are_read(auditor: audit.Auditor, tmp_path: Path) -> None:
     class Letters:
         def decode_batch(self, rows: list[list[int]]) -> list[str]:
@@ -199,6 +210,10 @@ def test_known_good_is_not_counted() -> None:
     )
     counts, table = residual.residual(frame([chat(fine, "Olivia Smith")]), frozenset({"tom@acme.co"}), frozenset({"Olivia Smith"}))
     assert not counts and table.height == 0
+    counts, _ = residual.residual(
+        frame([chat("<SECRET_SENDGRID_KEY_1a2b3c4d> and 4150 0948 7318 7885", "x")]), frozenset(), frozenset({"4150 0948 7318 7885"})
+    )
+    assert not counts
 
 
 # --- canaries, and what is written ----------------------------------------------------------------------------------------------------

@@ -98,6 +98,21 @@ def test_no_planted_value_stands_anywhere_after_scrub(built: Path) -> None:
     assert {value for value in values for text in texts if value in text} == set()
 
 
+def test_the_audit_finds_no_original_downstream_and_finds_one_that_is_planted(built: Path) -> None:
+    told = run(built, "-m", "curate.scrub", "--audit")
+    assert "none found" in told.stderr and "data/format" in told.stderr and "dvc.lock" in told.stderr
+    truth = [json.loads(line) for line in (built / "data/sample/truth.jsonl").read_text().splitlines()]
+    value = next(row["values"]["EMAIL_ADDRESS"][0] for row in truth if "EMAIL_ADDRESS" in row.get("values", {}))
+    for place in ("reports/note.md", "data/train/note.log", "data/format/note.json"):
+        (built / place).write_text(f"about {value}")
+        try:
+            told = run(built, "-m", "curate.scrub", "--audit", check=False)
+        finally:
+            (built / place).unlink()
+        assert told.returncode == 1 and f"{place}: line 1: EMAIL_ADDRESS" in told.stdout and value not in told.stdout + told.stderr
+    assert [oct((built / "data" / name).stat().st_mode & 0o777) for name in ("ingest", "clean", "dedup_exact")] == ["0o700"] * 3
+
+
 def test_the_tuned_model_beats_its_base_and_the_verdict_says_so(built: Path) -> None:
     evaluation = json.loads((built / "reports/evaluation.json").read_text())
     assert evaluation["verdict"] == "better", evaluation["reason"]

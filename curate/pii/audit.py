@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import regex
 import xxhash
 
 from curate import store
 from curate.params import check_section, read_params
 from curate.pii import leaklist
 from curate.pii.auditfiles import WHOLE, texts_of, variants
+from curate.pii.faker_names import WORDS, first_names, last_names
+from curate.pii.identity import plain
 from curate.pii.keys import key
 from curate.pii.settings import ScrubParams
 from curate.pii.siphash import siphash
@@ -32,6 +35,7 @@ BESIDE = ("reports", "logs", "dvclive", "mlruns", "dvc.yaml", "dvc.lock", "param
 BUFFER = 4 << 20  # bytes searched at once
 SHOWN = 100  # places named
 NEWLINE = b"\n"
+NAME_BYTES = 512  # of a text, in which a name ends
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Auditor:
         wanted = self.leaks.filter(pl.col("length") > 0).unique("hash").sort("hash")
         self.hashes = wanted["hash"].to_numpy()
         self.entities = wanted["entity"].to_list()
+        self.sizes = wanted["length"].to_list()
         self.lengths = np.zeros(leaklist.LONGEST + 1, np.bool_)
         self.lengths[wanted["length"].to_numpy()] = True
         self.screen = np.zeros(1 << 17, np.uint8)
@@ -107,10 +112,28 @@ class Auditor:
         for start, index in out[:count].tolist():
             form = int(np.searchsorted(ends, start))
             place, text = texts[forms[form][0]]
+            if self.entities[index] == "PERSON" and not _is_name(data[start : start + NAME_BYTES], int(self.sizes[index]), text):
+                continue
             if place == WHOLE:
                 begin = int(ends[form - 1]) + 1 if form else 0
                 place = f"line {data.count(NEWLINE, begin, start) + 1}"
             yield place, text, self.entities[index]
+
+
+def _is_name(found: bytes, size: int, text: str) -> bool:
+    """Whether words in lower case that spell a listed name are one: yes if the text has them with a capital too, or if the lists of names
+    know one of them. A heading `CASE HANDLER` may have been taken for a name; `a case handler` is none.
+
+    `found`: folded text from the first word on, `size`: bytes of the compact form.
+    """
+    words: list[str] = []
+    for word in regex.findall(r"[^\W_]+", found.decode("utf-8", "ignore")):
+        if sum(len(each.encode()) for each in words) >= size:
+            break
+        words.append(word)
+    known = any(plain(word) not in WORDS and (plain(word) in first_names() or plain(word) in last_names()) for word in words)
+    written = regex.finditer(r"[\W_]+".join(map(regex.escape, words)), text, regex.IGNORECASE)
+    return known or any(not match[0].islower() for match in written)
 
 
 def audit(paths: Sequence[Path], auditor: Auditor) -> Iterator[Leak]:
