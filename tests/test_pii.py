@@ -280,3 +280,9 @@ def test_thresholds_deny_and_language() -> None:
     ]
     with pytest.raises(ParamsError, match=r"scrub\.thresholds.*PERSONS"):
         section("scrub", ScrubParams, "thresholds={PERSONS: 0.5}")
+
+
+def test_a_lone_last_name_counts_only_where_asked_for() -> None:
+    assert _entities("then Kowalski laughed") == []
+    assert _entities("then Kowalski laughed", "thresholds={PERSON: 0.35}") == [("PERSON", "Kowalski")]
+    assert _entities("PATRICK = 3", "thresholds={PERSON: 0.35}") == []  # a constant

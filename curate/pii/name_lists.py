@@ -103,7 +103,7 @@ def _words(text: str) -> frozenset[str]:
 
 # Names that are also words, places, months, peoples, firms or titles: alone they say nothing, before a last name they may be a first name.
 AMBIGUOUS = _words(
-    """ bill bills page pages week weeks handler forget sale sales hub pod line lines plan router cable signal account abbey ace acer ada add addison adelaide aden admiral africa alabama alaska alba alberta albion alexandria ally alma alpha alto amador amazon
+    """ parts hyphen colón bill bills page pages week weeks handler forget sale sales hub pod line lines plan router cable signal account abbey ace acer ada add addison adelaide aden admiral africa alabama alaska alba alberta albion alexandria ally alma alpha alto amador amazon
 amber america amethyst among amos angel angeles anise ann antonia apollo apple april aria arizona arch ari arlington armani art arthurs ash asia ashes aspen aston atlanta
 atlas auburn audi august aura aurora austin autumn author avalon avenue avon azul azure babe baby bach baker bali ballard ban banks baptist bar bard barb barley baron barr
 base basel basic basil bass bat battle bay beacon bean bear beat beau beck bee beer belle bell ben benson bent bergen berlin berry best beta bethany bethlehem bird

@@ -19,7 +19,7 @@ CUED, FULL, HALF, ALONE, SURNAME = (
     0.6,
     0.5,
     0.45,
-    0.4,
+    0.35,
 )  # by its place; first and last listed; first only; one first name; one last name
 LONGEST = 4  # words of a name
 LONG_SURNAME = 5  # letters: shorter ones are too often a word or an abbreviation
@@ -37,7 +37,7 @@ _CUES = (
     (rf"\b(?i:my (?:full )?name(?:'s|’s| is)|(?:his|her|their) name is|name is|named|call me|signed by|this is)[ ]{_NAME}", True),
     (rf"\b(?:I am|I'm|I’m|i am|i'm)[ ]{_NAME}", True),
     (rf"\b(?:Mr|Mrs|Ms|Mx|Dr|Prof|Sir|Dame|Lady|Rev|Herr|Frau|Señora?|Mme|Monsieur|Madame|MR|MRS|MS|DR|mr|mrs|ms|dr|Professor|Doctor|Miss)\.?[ ]{_NAME}", False),
-    (rf"(?m:^|[\"'>]|\\n)[ \t]*(?i:dear)[ ]{_NAME}(?=[ ]?(?:[,:!]|\n|$|\\n))", False),
+    (rf"(?m:^|[\"'>]|\\n)[ \t]*(?i:dear)[ ]{_NAME}(?=[ ]?(?:[,:!]|\n|$|\\n))", True),
     (rf"\b(?i:hi|hello|hey|thanks|thank you|good morning|good afternoon|good evening)[, ] ?{_NAME}(?=[ ]?[,!.\n])", True),
     (rf"(?i:\b(?:regards|sincerely|yours truly|yours faithfully|best wishes|cheers|all the best|many thanks|respectfully|cordially))[,.!]?[ ]{{0,2}}(?:\n|\\n)\s{{0,4}}{_NAME}(?=[ ]?[,.]?[ ]?(?:\n|$|\\n|\"))", False),
     (
