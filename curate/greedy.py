@@ -50,7 +50,7 @@ def decide(
 ) -> Decided:
     """Take the rows from the first to the last of `rank` and drop each that is a duplicate of one kept before it.
 
-    `sets` and `left` (`Sketch.left`) hold the rows of `buckets.rows`, in their order. `rank` numbers all rows, `known` marks those that
+    `sets` and `left` (`Sketch.left`) hold the rows of `buckets.rows`, in their order. `rank` numbers them, `known` marks those that
     stay whatever they resemble, `draw` is a random u64 of each row, from its id. A row meets the kept rows of its buckets, the last one
     kept first, until one is found that it duplicates.
     """

@@ -12,6 +12,9 @@ from curate.compiled import compiled
 
 TABLE = 0x3100  # code points below are folded and told apart by table
 SPACE, LETTER, ALONE = 0, 1, 2  # classes: white space, part of a word, a word of its own
+ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
+MIX = np.uint64(0xD6E8FEB86659FD93)  # an odd multiplier that spreads bits well (Degski's 64-bit mixer)
+TURN = np.uint64(23)  # bits by which the hash of a word turns with each letter: any odd number goes through all 64 places
 
 
 def _fold_table() -> np.ndarray:
@@ -70,10 +73,19 @@ def _class_table(folded: np.ndarray) -> np.ndarray:
     return np.array([SPACE if point == 32 or 9 <= point <= 13 else LETTER + alone(point) for point in folded.tolist()], dtype=np.uint8)
 
 
+def _code(point: Any, kind: Any) -> Any:
+    """A random number (u64) for a folded character and its class (u64), or for each of two arrays; its lowest two bits are the class."""
+    mixed = (point + ODD) * MIX
+    mixed = (mixed ^ (mixed >> np.uint64(32))) * MIX
+    return (mixed ^ (mixed >> np.uint64(32))) << np.uint64(2) | kind
+
+
 FOLDED = _fold_table()
 HARD = FOLDED == 0
 FOLDED[HARD] = np.flatnonzero(HARD)  # folded before it is read
 CLASSES = _class_table(FOLDED)
+CODES = _code(FOLDED.astype(np.uint64), CLASSES.astype(np.uint64))
+_code_of = compiled(_code)
 
 
 def is_alone(char: str) -> bool:
@@ -122,3 +134,36 @@ def read(data: np.ndarray, at: int, stop: int, folded: np.ndarray, classes: np.n
             kinds[count] = LETTER + _alone(np.uint32(point))
         count += 1
     return count
+
+
+@compiled
+def words(data: np.ndarray, first: int, stop: int, codes: np.ndarray, out: np.ndarray) -> tuple[int, int]:
+    """Write a hash for each word of a text into `out`; returns how many characters the folded text has, and how many words.
+
+    No branch depends on where words end: the processor could not foretell it. What is not a word's end is written over by what follows.
+    (Everything is unsigned: a place that cannot be negative is not checked for it.)
+    """
+    none, one = np.uint64(0), np.uint64(1)
+    count, found, within, before, word = none, none, none, none, none
+    at, end = np.uint64(first), np.uint64(stop)
+    while at < end:
+        point = np.uint64(data[at])
+        if point < 0x80:
+            at += one
+            code = codes[point]
+        else:
+            wide, width = _decoded(data, int(at))
+            point = np.uint64(wide)
+            at += np.uint64(width)
+            code = codes[point] if point < TABLE else _code_of(point, np.uint64(LETTER + _alone(np.uint32(point))))
+        letter, alone = code & one, code >> one & one
+        solid = letter | alone
+        out[found] = word
+        found += within & ~letter
+        out[found] = code
+        found += alone
+        word = ((word << TURN | word >> (np.uint64(64) - TURN)) + code) & (none - letter)
+        count += solid | before  # the first white space after a word is the one that folding leaves
+        before, within = solid, letter
+    out[found] = word
+    return int(count - np.uint64(count > none and before == none)), int(found + within)

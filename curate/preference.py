@@ -11,6 +11,7 @@ Compare = Literal["prompt", "answer", "both"]
 Prefer = Literal["human", "labelled", "complete", "longer"]
 
 CUT_OFF = r"[\p{L},;-]$"  # an answer of more than ten words that ends so was probably cut off
+ENOUGH = 200  # characters in which most texts have ten words
 COLUMNS: dict[str, tuple[str, bool]] = {  # preference -> column, and whether the larger value is better
     "human": ("synthetic", False),
     "labelled": ("labelled", True),
@@ -43,11 +44,17 @@ def compared(rows: pl.DataFrame, compare: str) -> pl.Series:
 
 def traits(batch: pl.DataFrame, answers: pl.Series | None = None) -> pl.DataFrame:
     """For each row its id, source, line, label, and the columns that `order` compares. `answers`: where they are at hand already."""
-    answer = (record.prompt_and_answer(batch)["answer"] if answers is None else answers).str.strip_chars_end()
-    open_ended = answer.str.tail(1).str.contains(CUT_OFF).arg_true()  # few rows: only their words are counted
-    words = answer.gather(open_ended).str.count_matches(r"\s+")
+    answer = record.prompt_and_answer(batch)["answer"] if answers is None else answers
+    end = answer.str.tail(1)
+    if end.str.contains(r"\s").any():
+        answer = answer.str.strip_chars_end()
+        end = answer.str.tail(1)
     cut_off, synthetic = np.zeros(batch.height, dtype=bool), np.zeros(batch.height, dtype=bool)
-    cut_off[open_ended.to_numpy()] = (words >= 10).to_numpy()
+    open_ended = end.str.contains(CUT_OFF).arg_true()
+    for chars in (ENOUGH, None):  # ten words are nearly always among so many characters; only the rest is counted to its end
+        many = (answer.gather(open_ended).str.head(chars or 1 << 40).str.count_matches(r"\s+") >= 10).to_numpy()
+        cut_off[open_ended.to_numpy()[many]] = True
+        open_ended = open_ended.filter(~many & (answer.gather(open_ended).str.len_bytes() > ENOUGH).to_numpy())
     told = batch["meta"].str.contains('"synthetic"', literal=True).fill_null(False).arg_true()
     made = batch["meta"].gather(told).str.json_path_match("$.synthetic").fill_null("false")
     synthetic[told.to_numpy()] = ~made.is_in(["false", "0", "null", ""]).to_numpy()

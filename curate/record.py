@@ -149,6 +149,11 @@ def fold(text: pl.Expr) -> pl.Expr:
     return text.str.normalize("NFKC").str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
 
 
+def fold_letters(texts: pl.Series) -> pl.Series:
+    """`fold`, but for the white space, which stays."""
+    return texts.str.normalize("NFKC").str.to_lowercase()
+
+
 def as_dropped(rows: pl.DataFrame) -> pl.DataFrame:
     """`rows` (with `reason`, `detail`, `evidence` columns beside the record's) cut to the columns of `DROPPED`."""
     return rows.select(pl.col(name).cast(kind) for name, kind in DROPPED.items())

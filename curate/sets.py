@@ -95,7 +95,7 @@ class Boilerplate:
         """
         if limit is None or len(sets.parts) <= limit:
             return Boilerplate.none()
-        found = [_frequent(sets, grain, more * limit, draw) for grain, more in enumerate((CHARACTERS_MORE, 1))]
+        found = list(in_threads(lambda grain: _frequent(sets, grain, (CHARACTERS_MORE, 1)[grain] * limit, draw), (0, 1)))
         return Boilerplate.over((found[0], found[1])) if len(found[0]) or len(found[1]) else Boilerplate.none()
 
     def left(self, sets: Sets) -> np.ndarray:

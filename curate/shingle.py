@@ -9,6 +9,7 @@ Texts are folded here (`record.fold`: NFKC, lower case, white space). The two si
 none runs from one into the other, and the same words on different sides are different shingles.
 """
 
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +23,12 @@ CHARACTERS = 5  # of a shingle of a short text
 WORDS = 3  # of a shingle of a long text
 LONG = 256  # characters: from here on a text has word shingles
 SHORT = 512  # characters: below, it has character shingles
-SHINGLING = f"2: {WORDS} words from {LONG} characters on, {CHARACTERS} characters below {SHORT}"  # renew the number when hashes change
+SHINGLING = f"3: {WORDS} words from {LONG} characters on, {CHARACTERS} characters below {SHORT}"  # renew the number when hashes change
 PARTS = 4  # character shingles of the prompt, of the answer, word shingles of the prompt, of the answer
 SET = pl.Struct({"hashes": pl.List(pl.UInt32()), "parts": pl.Array(pl.UInt32(), PARTS)})
 
-_ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
-_MIX = np.uint64(0xD6E8FEB86659FD93)  # an odd multiplier that spreads bits well (Degski's 64-bit mixer)
+_ODD, _MIX = letters.ODD, letters.MIX
+_scratch = threading.local()  # of each thread, used again: memory that is new costs more to get than to fill
 
 
 def shingles(prompts: pl.Series, answers: pl.Series | None = None) -> pl.Series:
@@ -44,10 +45,19 @@ def shingles(prompts: pl.Series, answers: pl.Series | None = None) -> pl.Series:
     answers = pl.repeat("", count, dtype=pl.String, eager=True) if answers is None else answers
     places = _places(prompts.fill_null(""), answers.fill_null(""))
     size = sum(int((last - first).sum()) for first, last in (places.prompts, places.answers))
-    values, sizes = np.empty(2 * size + PARTS * count, dtype=np.uint32), np.zeros((count, PARTS), dtype=np.uint32)
-    used = _shingle_rows(places.data, *places.prompts, *places.answers, letters.FOLDED, letters.CLASSES, values, sizes)
+    values, sizes = _room(2 * size + PARTS * count), np.zeros((count, PARTS), dtype=np.uint32)
+    tables = letters.FOLDED, letters.CODES, letters.CLASSES
+    used = _shingle_rows(places.data, *places.prompts, *places.answers, *tables, values, sizes)
     hashes = as_lists(owned(values[:used]), sizes.sum(axis=1, dtype=np.int64))
     return pl.DataFrame({"hashes": hashes, "parts": pl.Series(sizes)}).to_struct("shingles").cast(SET)
+
+
+def _room(size: int) -> np.ndarray:
+    """At least so many u32 that nobody else in this thread needs now."""
+    if getattr(_scratch, "values", np.empty(0)).size < size:
+        _scratch.values = np.empty(size, dtype=np.uint32)
+    values: np.ndarray = _scratch.values
+    return values
 
 
 class _Places(NamedTuple):
@@ -67,8 +77,7 @@ def _places(*sides: pl.Series) -> _Places:
         data, base = one_view(held)
         hard = letters.hard_texts(data, first - base, last - base, letters.HARD)
         if len(hard):
-            folded = texts.gather(hard).to_frame("text").select(record.fold(pl.col("text")))["text"]
-            first[hard], last[hard], more = text_places(folded)
+            first[hard], last[hard], more = text_places(record.fold_letters(texts.gather(hard)))
             held += more
         found.append((first, last))
         memory += held
@@ -108,6 +117,7 @@ def _shingle_rows(
     answer_from: np.ndarray,
     answer_to: np.ndarray,
     folded: np.ndarray,
+    codes: np.ndarray,
     classes: np.ndarray,
     values: np.ndarray,
     sizes: np.ndarray,
@@ -116,44 +126,21 @@ def _shingle_rows(
     longest = 0
     for row in range(len(sizes)):
         longest = max(longest, prompt_to[row] - prompt_from[row], answer_to[row] - answer_from[row])
-    points, kinds = np.empty((2, longest), dtype=np.uint32), np.empty((2, longest), dtype=np.uint8)
+    points, kinds = np.empty(longest, dtype=np.uint32), np.empty(longest, dtype=np.uint8)
     words, used = np.empty((2, longest + 2), dtype=np.uint64), 0
     for row in range(len(sizes)):
-        read_prompt = letters.read(data, prompt_from[row], prompt_to[row], folded, classes, points[0], kinds[0])
-        read_answer = letters.read(data, answer_from[row], answer_to[row], folded, classes, points[1], kinds[1])
-        of_prompt, prompt_words = _words_of(points[0], kinds[0], read_prompt, words[0])
-        of_answer, answer_words = _words_of(points[1], kinds[1], read_answer, words[1])
+        of_prompt, prompt_words = letters.words(data, prompt_from[row], prompt_to[row], codes, words[0])
+        of_answer, answer_words = letters.words(data, answer_from[row], answer_to[row], codes, words[1])
         if of_prompt + of_answer < SHORT:
-            for side, size in ((0, read_prompt), (1, read_answer)):
-                sizes[row, side] = _character_shingles(points[side], kinds[side], size, side, values, used)
+            for side, first, last in ((0, prompt_from[row], prompt_to[row]), (1, answer_from[row], answer_to[row])):
+                size = letters.read(data, first, last, folded, classes, points, kinds)
+                sizes[row, side] = _character_shingles(points, kinds, size, side, values, used)
                 used += sizes[row, side]
         if of_prompt + of_answer >= LONG:
             for side, found in ((0, prompt_words), (1, answer_words)):
                 sizes[row, 2 + side] = _word_shingles(words[side], found, side, values, used)
                 used += sizes[row, 2 + side]
     return used
-
-
-@compiled
-def _words_of(points: np.ndarray, kinds: np.ndarray, size: int, words: np.ndarray) -> tuple[int, int]:
-    """Write a number for each word; returns how many characters the text has with its white space folded, and how many words.
-
-    No branch: where words end the processor cannot foretell. What is not a word's end is written over by what follows.
-    """
-    none = np.int64(0)
-    count, found, within, gap, word = none, none, none, none, np.uint64(0)
-    for at in range(size):
-        letter, solid = np.int64(kinds[at] == 1), np.int64(kinds[at] != 0)
-        words[found] = word
-        found += within & (1 - letter)
-        words[found] = points[at]
-        found += solid - letter
-        word = (word * _ODD + np.uint64(points[at])) & np.uint64(-letter)
-        count += solid + (gap & solid)
-        gap = (1 - solid) & np.int64(count > 0)
-        within = letter
-    words[found] = word
-    return int(count), int(found + within)
 
 
 @compiled

@@ -180,6 +180,7 @@ class _Run:
         self.counts: Counter[str] = Counter()
         self.rows_in = self.kept = self.added = self.in_memory = 0
         self.writing: deque[Future[None]] = deque()
+        self.tables_written: list[Future[None]] = []
         self.held: list[pl.DataFrame] = []  # the batches of a small `in_dir`, so that it is read once
 
     def metrics(self) -> dict[str, Any]:
@@ -191,8 +192,13 @@ class _Run:
             if self.stage.plan is not None and (self.stage.planned is None or self.stage.planned(self.params)):
                 narrow, context = self._survey(Path(scratch), context)
                 plan = self.stage.plan(narrow, self.params, context)
-                self._take_tables(plan.counts, plan.tables)
-            with ThreadPoolExecutor(1) as self.writes:
+                del narrow
+            with ThreadPoolExecutor(1) as self.writes, ThreadPoolExecutor(1) as self.table_writes:
+                if self.stage.rows is None:  # no rows will add to them
+                    self.counts.update(plan.counts)
+                    self.tables_written = [self._write_table(name, [table]) for name, table in plan.tables.items()]
+                else:
+                    self._take_tables(plan.counts, plan.tables)
                 self._rows(plan)
                 self._close()
         return _metrics(self.rows_in, self.kept, self.added, self.reasons, self.counts)
@@ -333,12 +339,14 @@ class _Run:
         if not self.writers:
             self._writer("")
         gone = [*self.dropped, *self.planned] or [record.empty(DROPPED)]
-        with ThreadPoolExecutor(default_workers()) as pool:
-            writing = [pool.submit(writer.close) for writer in self.writers.values()]
-            for name, frames in {"dropped": gone, **self.tables}.items():
-                writing.append(pool.submit(store.write_parquet, pl.concat(frames), self.out / f"{name}.parquet"))
-            for each in writing:
-                each.result()
+        self.tables_written += [self._write_table(name, frames) for name, frames in {"dropped": gone, **self.tables}.items()]
+        for writer in self.writers.values():
+            writer.close()
+        for each in self.tables_written:
+            each.result()
+
+    def _write_table(self, name: str, frames: list[pl.DataFrame]) -> Future[None]:
+        return self.table_writes.submit(store.write_parquet, pl.concat(frames), self.out / f"{name}.parquet")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,6 +98,8 @@ class PartWriter:
     _part: int = 0
     _in_part: int = 0
     _part_bytes: int = 0
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))  # encodes and compresses a group
+    _under_way: Future[None] | None = None  # while the next is made ready
 
     def write(self, rows: pl.DataFrame) -> None:
         """Take `rows`; they reach the disk when a row group is full."""
@@ -112,6 +115,7 @@ class PartWriter:
         if self._file is None and self._part == 0:
             self._open()
         self._close_part()
+        self._thread.shutdown()
 
     def _flush(self, last: bool) -> None:
         if not self._waiting:
@@ -138,7 +142,9 @@ class PartWriter:
         if self._file is None:
             self._open()
         assert self._file is not None
-        self._file.write_table(rows.to_arrow().cast(self.schema), row_group_size=max(rows.height, 1))
+        table = rows.to_arrow().cast(self.schema)
+        self._wait()
+        self._under_way = self._thread.submit(self._file.write_table, table, max(rows.height, 1))
         self._in_part += rows.height
         self._part_bytes += size
         if self._in_part >= self.part_rows or self._part_bytes >= PART_BYTES:
@@ -148,7 +154,13 @@ class PartWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file = pq.ParquetWriter(self.folder / f"part-{self._part:05d}.parquet", self.schema, compression="zstd")
 
+    def _wait(self) -> None:
+        if self._under_way is not None:
+            self._under_way.result()
+            self._under_way = None
+
     def _close_part(self) -> None:
+        self._wait()
         if self._file is not None:
             self._file.close()
             self._file, self._part, self._in_part, self._part_bytes = None, self._part + 1, 0, 0
