@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 
 from curate import dedup_exact, record, report, stage
-from curate.reporting import charts, gates, gather, truth
+from curate.params import check_section, read_params
+from curate.pii.settings import ScrubParams
+from curate.reporting import charts, gates, gather, samples, truth
 from tests.helpers import ROOT, chat, frame, write_input
 
 HOSTILE = (
@@ -100,6 +102,20 @@ def test_evidence_stands_beside_the_row(written: Path) -> None:
     page = (written / "curation.html").read_text()
     assert "dedup_exact: exact_duplicate" in page
     assert "<del>" in page and "<ins>" in page
+
+
+def test_flagged_rows_are_shown_beside_the_dropped_ones(data: Path, tmp_path: Path) -> None:
+    row = pl.read_parquet(data / "clean" / "kept" / "*.parquet").row(0, named=True)
+    folder = tmp_path / "decontaminate"
+    folder.mkdir()
+    gone = {"id": row["id"], "source": row["source"], "line": row["line"], "detail": "Other numbers.", "evidence": '{"score":0.91}'}
+    pl.DataFrame([gone | {"reason": "benchmark_masked"}], schema=record.DROPPED).write_parquet(folder / "flagged.parquet")
+    before = gather.Stage("clean", data / "clean", {}, record.empty(record.DROPPED))
+    found = {"clean": before, "decontaminate": gather.Stage("decontaminate", folder, {}, record.empty(record.DROPPED))}
+    scrub = check_section(read_params(ROOT / "params.yaml"), "scrub", ScrubParams, ROOT / "params.yaml")
+    [(stage_name, reason, rows)] = samples.samples(found, 5, scrub, tmp_path)
+    assert (stage_name, reason) == ("decontaminate", "benchmark_masked (flagged, goes on)")
+    assert "Question 0" in rows[0].text and rows[0].score == "0.910"
 
 
 def test_the_json_holds_no_text_of_a_row(written: Path) -> None:

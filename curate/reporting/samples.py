@@ -1,4 +1,4 @@
-"""What removed rows looked like, beside the rows or items that removed them: bounded, near the threshold first, never an original value.
+"""What removed and flagged rows looked like, beside what they resemble: bounded, near the threshold first, never an original value.
 
 Rows that were dropped before scrub ran are scrubbed here before they are shown; quarantined raw rows are shown by file and line alone.
 """
@@ -40,7 +40,7 @@ class Sample:
 
 def samples(found: dict[str, Stage], per_reason: int, scrub: ScrubParams, benchmarks: Path) -> list[tuple[str, str, list[Sample]]]:
     """(stage, reason, at most `per_reason` rows), in stage order. `benchmarks` is the folder that decontaminate compared with."""
-    chosen = {name: _choose(stage.dropped, per_reason) for name, stage in found.items()}
+    chosen = {name: _choose(_judged(stage), per_reason) for name, stage in found.items()}
     shown = []
     items = _items(benchmarks, chosen.get("decontaminate", []))
     for name, rows in chosen.items():
@@ -59,6 +59,16 @@ def _items(benchmarks: Path, rows: Sequence[dict[str, Any]]) -> dict[tuple[str, 
         return {}
     items = read_benchmarks(benchmarks).select("set", "item", "question", "answer").rows()
     return {(name, at): f"{question}\n{answer}".strip() for name, at, question, answer in items if (name, at) in wanted}
+
+
+def _judged(stage: Stage) -> pl.DataFrame:
+    """The rows that a stage dropped, and those that it let go on but wants looked at."""
+    flagged = stage.table("flagged")
+    if flagged is None:
+        return stage.dropped
+    return pl.concat(
+        [stage.dropped, flagged.select(stage.dropped.columns).with_columns(pl.format("{} (flagged, goes on)", "reason").alias("reason"))]
+    )
 
 
 def _choose(dropped: pl.DataFrame, per_reason: int) -> list[dict[str, Any]]:
