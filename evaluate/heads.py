@@ -22,7 +22,8 @@ from evaluate.statistics import Interval, wilson
 HEADS = ["score", "classifier", "classification_head"]  # never rounded: they were trained
 COIN = 0.5
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>Evaluation: {{ f.verdict }}</title>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem; }
