@@ -88,6 +88,7 @@ class Stage:
     planned: Callable[[Any], bool] | None = None  # whether survey and plan are called at all with these params; None: always
     private: bool = False  # its folder is for the owner alone (mode 700): it holds what scrub has yet to replace
     threads: bool = False  # survey runs in threads of this process: for functions that spend their time in compiled code
+    rows_threads: int = 0  # with at most so many workers, rows runs in threads of this process: compiled code takes most of its time
     source: Callable[[Path, Any], Iterator[pl.DataFrame]] | None = None  # ingest: batches of raw rows instead of parts
     inline: int = INLINE_BATCHES  # more where a batch is little work beside the cost of sending it
     schema: Mapping[str, pl.DataType] = field(default_factory=lambda: record.SCHEMA)
@@ -303,7 +304,7 @@ class _Run:
             results = ((batch.height, work(batch)) for batch in incoming)
         elif phase == "rows" and self.stage.rows is None:  # nothing to compute: sending batches to workers would be all the work
             results = ((batch.height, work(batch)) for batch in _read_ahead(incoming))
-        elif phase == "survey" and self.stage.threads:
+        elif self.stage.threads if phase == "survey" else self.workers <= self.stage.rows_threads:
             results = _in_threads(work, incoming, self.workers)
         else:
             results = _in_order(work, incoming, self.workers)

@@ -36,7 +36,7 @@ class Codec:
     backend: Any  # tokenizers.Tokenizer
     template: str  # Jinja source
     special_tokens: Mapping[str, str]  # eos_token and so on, as templates see them
-    special_ids: frozenset[int]
+    specials: Mapping[str, int]  # id of each special token, by its text
     control: re.Pattern[str]  # any special token, as text
     eos_id: int | None
     unknown_id: int | None
@@ -168,7 +168,7 @@ def _codec(folder: str, template: str) -> Codec:
         backend=backend,
         template=template,
         special_tokens=dict(tokenizer.special_tokens_map),
-        special_ids=frozenset(added),
+        specials={content: number for number, content in added.items()},
         control=re.compile("|".join(map(re.escape, by_length)) or "(?!)"),
         eos_id=tokenizer.eos_token_id,
         unknown_id=_unknown_id(backend),
@@ -180,6 +180,8 @@ def _codec(folder: str, template: str) -> Codec:
 def _load_tokenizer(folder: Path) -> Any:
     if multiprocessing.parent_process() is not None:  # a worker: the workers are the parallelism
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    elif os.environ.get("FINERY_WORKERS"):
+        os.environ.setdefault("RAYON_NUM_THREADS", os.environ["FINERY_WORKERS"])  # tokenises with as many threads as were asked for
     from transformers import PreTrainedTokenizerFast  # reads tokenizer.json as it is, and does not import torch
 
     if not (folder / "tokenizer.json").is_file():

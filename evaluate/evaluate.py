@@ -18,7 +18,7 @@ from curate import store
 from curate.params import params_class
 from curate.record import StageFailure
 from curate.stage import command, say, write_whole
-from evaluate import ask, holdout, metrics, models, page
+from evaluate import ask, heads, holdout, metrics, models, page
 from evaluate.verdict import Verdict, judge
 
 RESAMPLES = 10_000  # the ends of a 95 % interval then move by about 1 % of its width from seed to seed
@@ -47,29 +47,43 @@ def build(format_dir: Path, base_dir: Path, train_dir: Path, out: Path, params: 
     report is written all the same).
     """
     began = time.monotonic()
-    items, left_out = holdout.read(format_dir, params.loss_items)
     adapter = train_dir / "adapter"
     story = models.trained_as(adapter, base_dir)
+    method = (story.get("train") or {}).get("method", "sft")
+    if method in models.SCORERS:
+        settings = _settings(params, story)
+        figures, scores, html = heads.judge(
+            method, format_dir, base_dir, adapter, story, params.loss_items, settings.quantize, settings.precision
+        )
+        _write(figures | _origin(base_dir, story), scores, html, out, params, began)
+        return
+    items, left_out = holdout.read(format_dir, params.loss_items)
     scores, items, too_long = ask.every_system(items, format_dir, base_dir, adapter, _settings(params, story))
     if too_long:
         left_out = left_out | {"longer_than_model": too_long}
     scores = metrics.with_matches(scores, [item.answer for item in items])
-    figures, verdict = figures_of(scores, params.seed, RESAMPLES)
-    figures |= {"left_out": left_out, "base": _named(models.describe(base_dir)), "dataset": (story.get("dataset") or {}).get("sha256")}
-    figures = metrics.tidy(figures)
+    figures, _ = figures_of(scores, params.seed, RESAMPLES)
+    figures = metrics.tidy(figures | {"left_out": left_out} | _origin(base_dir, story))
+    _write(figures, scores, page.render(figures, scores, items), out, params, began)
+
+
+def _origin(base_dir: Path, story: dict[str, Any]) -> dict[str, Any]:
+    return {"base": _named(models.describe(base_dir)), "dataset": (story.get("dataset") or {}).get("sha256")}
+
+
+def _write(figures: dict[str, Any], scores: pl.DataFrame, html: str, out: Path, params: Params, began: float) -> None:
     written = orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
-    reports = Path(params.reports)
-    html = page.render(figures, scores, items)
+    reports, word = Path(params.reports), figures["verdict"]
     with store.whole_folder(out) as partial:
         store.write_parquet(scores, partial / "items.parquet")
         write_whole(partial / "metrics.json", written)
     write_whole(reports / "evaluation.json", written)
     write_whole(reports / "evaluation.html", html.encode())
-    say(f"evaluate: {len(items):,} items in {time.monotonic() - began:,.1f} s -> {out}")
-    print(f"Verdict: {verdict.word}. {verdict.reason} Report: {reports / 'evaluation.html'}", flush=True)
-    if params.require is not None and verdict.word != params.require:
+    say(f"evaluate: {figures['items']:,} items in {time.monotonic() - began:,.1f} s -> {out}")
+    print(f"Verdict: {word}. {figures['reason']} Report: {reports / 'evaluation.html'}", flush=True)
+    if params.require is not None and word != params.require:
         raise StageFailure(
-            f"evaluate.require = {params.require}, but the verdict is {verdict.word}. Read {reports / 'evaluation.html'}; "
+            f"evaluate.require = {params.require}, but the verdict is {word}. Read {reports / 'evaluation.html'}; "
             "set evaluate.require: null to go on all the same."
         )
 

@@ -1,5 +1,6 @@
 """Two processes on a CPU train as one process with batches twice as large, and only the first one writes."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -50,7 +51,12 @@ def test_two_processes_train_as_one_with_larger_batches(tmp_path: Path) -> None:
 
 def test_the_shipped_fsdp_settings_are_known_to_accelerate() -> None:
     from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.utils import FullyShardedDataParallelPlugin
 
     config = load_config_from_file(str(ROOT / "train" / "fsdp.yaml"))
     assert str(config.distributed_type).endswith("FSDP")
+    known = {each.name for each in dataclasses.fields(FullyShardedDataParallelPlugin)}
+    named = {name.removeprefix("fsdp_") for name in config.fsdp_config}
+    assert named - {"version", "offload_params"} <= known, "accelerate passes each on to its plugin"
+    assert {"fsdp_version", "cpu_offload"} <= known, "the two that it calls otherwise"
     assert torch.distributed.is_available()
