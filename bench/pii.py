@@ -41,9 +41,9 @@ def params(*overrides: str) -> ScrubParams:
 
 
 def asked(drop: str = "", add: str = "") -> ScrubParams:
-    """The params with an entity less or more."""
+    """The params with an entity less, or with one more and private addresses searched for too: gold values are of both kinds."""
     names = [each for each in params().entities if each != drop] + ([add] if add else [])
-    return params(f"entities=[{', '.join(names)}]")
+    return params(f"entities=[{', '.join(names)}]", *(["keep_private_ips=false"] if add else []))
 
 
 @lru_cache(maxsize=1)
