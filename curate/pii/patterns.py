@@ -122,6 +122,10 @@ class GroupedPhone(PatternRecognizer):  # type: ignore[misc]
             (rf"{free}\(0\d{{1,5}}\)[ \-]{{0,2}}\d(?:[ \-]?\d){{4,8}}{end}", 0.4),  # the same in brackets
             (rf"{free}\(0?\d{{1,4}}\)[ ]?\d{{3,4}}[\- ]?\d{{3,4}}{end}", 0.4),  # an area code in brackets
             (r"(?:^|[|·•;][ ]?)(?:[TMFPH]|Tel|Mob|Ph)[:.]?[ ]{1,2}\K\+?\(?\d(?:[ ().\-/]{0,2}\d){6,14}(?!\w)", 0.4),  # in a signature
+            (
+                rf"{free}\+?\(?\d{{2,5}}\)?(?:[ \-.]\d{{2,7}}){{1,5}}(?=[ \-/]{{1,3}}(?:office|fax|cell|mobile|direct|landline)\b)",
+                0.4,
+            ),  # on a card
         )
         super().__init__(
             "PHONE_NUMBER",
@@ -136,7 +140,7 @@ class GroupedPhone(PatternRecognizer):  # type: ignore[misc]
         digits = "".join(each for each in regex.split(r"[xe]", pattern_text, flags=regex.IGNORECASE)[0] if each.isdigit())
         if pattern_text.startswith("+") and not any(int(digits[:size]) in COUNTRY_CODE_TO_REGION_CODE for size in (1, 2, 3)):
             return True
-        low = 9 if pattern_text.startswith(("0", "(0", "+")) else 7
+        low = 9 if pattern_text.startswith(("0", "(0", "+")) else 6
         return not low <= len(digits) <= 15 or bool(_DATE.fullmatch(pattern_text))
 
 
@@ -172,7 +176,7 @@ DIALLING = (
     *("phone number", "reached", "reachable", "callback", "my number", "new number", "direct number", "contact", "answering", "hotline"),
     *("telefon", "handy", "mobil", "rückruf", "rufnummer", "anrufen", "angerufen", "erreichen sie", "ruf an", "meine nummer", "nummer von"),
     *("téléphone", "portable", "numéro de", "rappeler", "appelez", "joindre"),
-    *("teléfono", "móvil", "celular", "llama", "llámame", "telefone", "telemóvel", "ligar", "liga", "telefono", "cellulare", "chiam", "al numero"),
+    *("teléfono", "móvil", "celular", "llama", "llámame", "telefone", "telemóvel", "ligar", "liga", "telefono", "cellulare", "chiamami", "chiami", "chiamare", "al numero"),
     *("telefoon", "mobiel", "nieuwe nummer", "mijn nummer", "bel me", "bellen", "ring mig", "komórka", "pod numerem", "zadzwoń", "zavolej", "puhelin"),
 )  # fmt: skip
 
