@@ -137,11 +137,12 @@ def sums_changed(params: ScrubParams) -> tuple[int, int]:
 def sources(lines: int = LINES, seed: int = SEED) -> list[str]:
     """Python files of the project, then of its dependencies in a drawn order, until they have `lines` lines.
 
-    Left out are the project's files that use `curate.pii` or test what does: the made-up people in them are to be found.
+    Left out are Faker (lists of names) and the project's files that use `curate.pii` or test what does: the people made up in them are to
+    be found.
     """
     own = sorted(path for folder in ("curate", "train", "evaluate", "flows", "bench", "tests") for path in (ROOT / folder).rglob("*.py"))
     own = [path for path in own if not _about_people(path)]
-    others = sorted(Path(sysconfig.get_paths()["purelib"]).rglob("*.py"))
+    others = sorted(each for each in Path(sysconfig.get_paths()["purelib"]).rglob("*.py") if "faker" not in each.parts)
     random.Random(seed).shuffle(others)
     texts: list[str] = []
     count = 0

@@ -162,7 +162,7 @@ victor victoria victorian victory vienna view viking villa village vine vintage 
 wall war ward warm warsaw warwick wash washington water wave way wayland wealth web wednesday week well wellington wells welsh were west western whale what wheeler
 which white who whole wild wilder will willow win wind window windsor windy wine wing winner winter winston wisdom wise wish wit with wolf wonder wood woods woody word work
 world worth wren xerox yale yaw year yellow yes yoga york young youth yuan zen zenith zero zeta zion zone
-lora darwin sha nat aud azores burke burton byron caesar cameron carson casper chandler charlotte clark clarke cohen collins crawford dalton davis dawson dickens dina duncan durham evans franklin
+lora darwin sha nat gemma roberta sine pascal hilbert wolfram theta maxwell len gregorian aud azores burke burton byron caesar cameron carson casper chandler charlotte clark clarke cohen collins crawford dalton davis dawson dickens dina duncan durham evans franklin
 garfield gibson gordon gore graham hamilton harding harrison hastings hayes henderson holmes howard hubbard hughes irwin jefferson jenner johnson jones kane lambert lansing lester
 lewis livingstone lloyd lopez martinez marx  mitchell morris morrison murphy murray nelson nixon obama owen owens palmer patterson perez peterson powell pratt reagan
 reynolds richardson robinson rodriguez rogers roosevelt russell rutherford sanders shaw sherman simpson stewart sullivan taylor thompson thomson truman tucker wagner wallace warren watson watt

@@ -102,12 +102,13 @@ class PersonNames(EntityRecognizer):  # type: ignore[misc]
         return [RecognizerResult("PERSON", start, end, score, recognition_metadata=dict(metadata)) for (start, end), score in found.items()]
 
 
+_INNER = regex.compile(r"(?:Ma?c|De|Di|Du|La|Le|Van|Fitz|O)\p{Lu}")  # names with a capital within
+
+
 def _key(word: str) -> str:
     """What of a word is looked up: up to its first hyphen or apostrophe; nothing of `LoRA` and `NaT`, which are no names."""
     start = word if word.isalpha() else _CUT.split(word, maxsplit=1)[0]
-    if len(start) < 6 and not start[1:].islower() and not start.isupper() and len(start) > 1:
-        return ""
-    return start.lower()
+    return start.lower() if start[1:].islower() or start.isupper() or _INNER.match(start) else ""
 
 
 def _by_list(text: str) -> Iterator[tuple[int, int, float]]:
@@ -117,12 +118,17 @@ def _by_list(text: str) -> Iterator[tuple[int, int, float]]:
         keys = [_key(text[start:end]) for start, end in words]
         if first.isdisjoint(keys) and last.isdisjoint(keys):
             continue
+        capitals = [end - start > 1 and text[start:end].isupper() for start, end in words]
+        if any(capitals) and not all(capitals):  # BLAS Level 3: in a name either all words are in capitals or none
+            keys = ["" if high else key for key, high in zip(keys, capitals, strict=True)]
         at = 0
         while at < len(words):
             size, score = _name_at(keys, at, first, last)
             start, end = words[at]
             if size == 1 and end - start > 1 and text[start:end].isupper():
                 size = 0  # LAN, NAS, SIM: a word alone in capitals is an abbreviation or a heading
+            if capitals[at] and score < FULL:
+                size = 0  # JAX JIT
             if size and _stands_free(text, words[at][0], words[at + size - 1][1]) and not _is_place(keys, at, at + size):
                 yield words[at][0], words[at + size - 1][1], score
             at += size or 1
@@ -204,6 +210,7 @@ def _stands_free(text: str, start: int, end: int) -> bool:
     after = text[end : end + 2]
     return not (
         after[:1] in ("_", "@", "(", "=", "[", "/", "\\", "&")
+        or after[:1].isdigit()
         or (len(after) == 2 and after[0] in ".-:" and (after[1].isalnum() or after[1] in "_:>"))
     )
 
@@ -221,7 +228,7 @@ def _by_cue(text: str) -> Iterator[tuple[int, int, float]]:
             words = [each.span() for each in _PARTS.finditer(text, *match.span("name"))] or [match.span("name")]
             keys = [_key(text[start:end]) for start, end in words]
             size = next((at for at, key in enumerate(keys) if key in NOT_NAMES or key in MAKES_A_PLACE), len(keys))
-            if not size or (listed and not (keys[0] in first or keys[size - 1] in last)):
+            if not size or (listed and not (keys[0] in first or (keys[size - 1] in last and (size > 1 or keys[0] not in AMBIGUOUS)))):
                 continue
             if text[words[0][0] : words[size - 1][1]].isupper() and size == 1 and words[0][1] - words[0][0] < LONG_SURNAME:
                 continue  # an abbreviation: "this is SHA"
