@@ -60,7 +60,7 @@ class ProfileUrl(PatternRecognizer):  # type: ignore[misc]
         end = r"[\w.%+\-]{2,60}(?:/[^\s\"'`<>)\]]{0,200})?(?<![.,;:!?])"
         shapes = (
             rf"(?<![\w.])(?:https?://)?(?:[a-z]{{2,3}}\.)?(?:www\.|m\.|mobile\.)?(?:{_SITES}){end}",
-            rf"\bhttps?://[\w.\-]{{4,100}}(?::\d{{2,5}})?/(?:[\w\-]{{1,40}}/){{0,3}}(?:users?|people|profiles?|members?|~)/?(?!(?:me|new|login|current|settings|self|guide|manual|docs?|all|search|sign[_\-]?\w{{2,3}})\b)(?:\w+[.\-_])?\w{end}",
+            rf"\bhttps?://[\w.\-]{{4,100}}(?::\d{{2,5}})?/(?:[\w\-]{{1,40}}/){{0,3}}(?:(?:users?|people|profiles?|members?)/|~/?)(?!(?:me|new|login|current|settings|self|guide|manual|docs?|all|search|sign[_\-]?\w{{2,3}})\b)(?:\w+[.\-_])?\w{end}",
         )
         super().__init__(
             "URL",

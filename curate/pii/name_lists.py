@@ -7,6 +7,11 @@ from functools import lru_cache
 # Locales written in Latin, Greek and Cyrillic letters: other scripts have no capitals, and a name is only known by its capital here.
 LOCALES = [
     "en",
+    "de_LI",
+    "de_LU",
+    "fr_QC",
+    "mk_MK",
+    "ja_JP",  # its romanized names
     "en_GB",
     "en_IE",
     "en_IN",
@@ -86,7 +91,8 @@ def names() -> Names:
     for locale in LOCALES:
         provider = importlib.import_module(f"faker.providers.person.{locale}").Provider
         for attribute in dir(provider):
-            kind = first if "first_name" in attribute else last if "last_name" in attribute else None
+            plain = attribute.replace("romanized_", "")
+            kind = first if "first_name" in plain else last if "last_name" in plain else None
             listed = getattr(provider, attribute)
             if kind is not None and isinstance(listed, tuple | list | dict):
                 kind.update(part for name in listed for part in str(name).split())
@@ -156,7 +162,7 @@ victor victoria victorian victory vienna view viking villa village vine vintage 
 wall war ward warm warsaw warwick wash washington water wave way wayland wealth web wednesday week well wellington wells welsh were west western whale what wheeler
 which white who whole wild wilder will willow win wind window windsor windy wine wing winner winter winston wisdom wise wish wit with wolf wonder wood woods woody word work
 world worth wren xerox yale yaw year yellow yes yoga york young youth yuan zen zenith zero zeta zion zone
-aud azores burke burton byron caesar cameron carson casper chandler charlotte clark clarke cohen collins crawford dalton davis dawson dickens dina duncan durham evans franklin
+lora darwin sha nat gemma roberta sine pascal hilbert wolfram theta maxwell len gregorian aud azores burke burton byron caesar cameron carson casper chandler charlotte clark clarke cohen collins crawford dalton davis dawson dickens dina duncan durham evans franklin
 garfield gibson gordon gore graham hamilton harding harrison hastings hayes henderson holmes howard hubbard hughes irwin jefferson jenner johnson jones kane lambert lansing lester
 lewis livingstone lloyd lopez martinez marx  mitchell morris morrison murphy murray nelson nixon obama owen owens palmer patterson perez peterson powell pratt reagan
 reynolds richardson robinson rodriguez rogers roosevelt russell rutherford sanders shaw sherman simpson stewart sullivan taylor thompson thomson truman tucker wagner wallace warren watson watt

@@ -4,7 +4,7 @@ import ipaddress
 from typing import Any
 
 import regex
-from phonenumbers import Leniency, PhoneNumberMatcher
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, Leniency, PhoneNumberMatcher
 
 from curate.pii.checks import luhn
 from curate.pii.context import context_screen
@@ -71,8 +71,8 @@ class Phone(stock.PhoneRecognizer):  # type: ignore[misc]
         found: dict[tuple[int, int], RecognizerResult] = {}
         for region in self.supported_regions:
             for match in PhoneNumberMatcher(text, region, leniency=Leniency.VALID, max_tries=len(text) + 1):
-                if not self.seven.search(match.raw_string):
-                    continue
+                if not self.seven.search(match.raw_string) or "  " in match.raw_string or regex.search(r"\d\.\d(?!\d)", match.raw_string):
+                    continue  # columns of figures, decimals
                 result = self._get_recognizer_result(match, text, region, nlp_artifacts)
                 result.score = self.STRONG if _looks_dialled(match.raw_string, region) else self.WEAK
                 if match.raw_string.startswith("(") and ")" not in match.raw_string:
@@ -112,15 +112,20 @@ class GroupedPhone(PatternRecognizer):  # type: ignore[misc]
     """Numbers in customary groups, whether or not they are assigned; looser groups only beside a word such as `phone` or `call`."""
 
     def __init__(self) -> None:
-        free = r"(?<![\w.,:/=+*\-])"
+        free = r"(?<![\w/=+*\-])(?<![\d\]][.,:])"
         end = r"(?:[ ]?(?:x|ext\.?)[ ]?\d{1,6})?(?![\w/=*+]|[-.,]\d)"
         shapes = (
             (rf"{free}(?:(?:\+|00)?1[\-. ])?(?:\(\d{{3}}\)[ ]?|\d{{3}}[\-.])\d{{3}}[\-.]\d{{4}}{end}", 0.4),  # North America
             (rf"{free}00\d{{1,3}}[\-. ]\d{{2,4}}[\-. ]\d{{2,4}}[\-. ]\d{{2,4}}(?:[\-. ]\d{{2,4}})?{end}", 0.4),
-            (rf"{free}0\d{{1,4}}[\-/ ]\d{{2,8}}(?:[\- ]\d{{2,4}}){{0,3}}{end}", 0.4),  # a trunk zero
+            (rf"{free}\+\d{{1,3}}[ \-.]?(?:\(0?\d{{0,4}}\)[ \-]?)?\d{{1,5}}(?:[ \-./]?\d){{5,10}}{end}", 0.4),  # a country code
+            (rf"{free}0\d{{1,4}}[\-/ .]\d{{2,8}}(?:[\- .]\d{{2,4}}){{0,3}}{end}", 0.4),  # a trunk zero
+            (rf"{free}\(0\d{{1,5}}\)[ \-]{{0,2}}\d(?:[ \-]?\d){{4,8}}{end}", 0.4),  # the same in brackets
             (rf"{free}\(0?\d{{1,4}}\)[ ]?\d{{3,4}}[\- ]?\d{{3,4}}{end}", 0.4),  # an area code in brackets
-            (rf"{free}\+?\(?\d{{1,5}}\)?(?:[ \-./]{{1,2}}\d{{2,5}}){{1,5}}{end}", 0.1),
-            (rf"{free}\+?\d{{7,13}}{end}", 0.1),
+            (r"(?:^|[|·•;][ ]?)(?:[TMFPH]|Tel|Mob|Ph)[:.]?[ ]{1,2}\K\+?\(?\d(?:[ ().\-/]{0,2}\d){6,14}(?!\w)", 0.4),  # in a signature
+            (
+                rf"{free}\+?\(?\d{{2,5}}\)?(?:[ \-.]\d{{2,7}}){{1,5}}(?=[ \-/]{{1,3}}(?:office|fax|cell|mobile|direct|landline)\b)",
+                0.4,
+            ),  # on a card
         )
         super().__init__(
             "PHONE_NUMBER",
@@ -131,31 +136,49 @@ class GroupedPhone(PatternRecognizer):  # type: ignore[misc]
         )
 
     def invalidate_result(self, pattern_text: str) -> bool:
-        """Too few digits or too many for a number, or a date."""
-        digits = sum(each.isdigit() for each in regex.split(r"[xe]", pattern_text, flags=regex.IGNORECASE)[0])
-        low = 9 if pattern_text.startswith("0") else 7
-        return not low <= digits <= 15 or bool(
-            regex.fullmatch(r"(?:19|20)\d\d[-/. ]\d\d?[-/. ]\d\d?|\d\d?[-/. ]\d\d?[-/. ](?:19|20)\d\d", pattern_text)
+        """Too few digits or too many for a number, an unknown country code, or a date."""
+        digits = "".join(each for each in regex.split(r"[xe]", pattern_text, flags=regex.IGNORECASE)[0] if each.isdigit())
+        if pattern_text.startswith("+") and not any(int(digits[:size]) in COUNTRY_CODE_TO_REGION_CODE for size in (1, 2, 3)):
+            return True
+        low = 9 if pattern_text.startswith(("0", "(0", "+")) else 6
+        return not low <= len(digits) <= 15 or bool(_DATE.fullmatch(pattern_text))
+
+
+class LoosePhone(PatternRecognizer):  # type: ignore[misc]
+    """Digits that could be anything, in groups or not: a number only beside a word that says so, in the languages of `DIALLING`."""
+
+    def __init__(self) -> None:
+        free = r"(?<![\w/=+*\-])(?<![\d\]][.,:])"
+        end = r"(?:[ ]?(?:x|ext\.?)[ ]?\d{1,6})?(?![\w/=*+]|[-.,]\d)"
+        shapes = (
+            rf"{free}\+?\(?\d{{1,5}}\)?(?:[ \-./]{{1,2}}\d{{2,7}}){{1,5}}{end}",
+            rf"{free}\+?\d{{7,13}}{end}",
+            rf"{free}\d\d([ \-])\d\d\1\d\d{end}",
+        )
+        super().__init__(
+            "PHONE_NUMBER",
+            name="LoosePhone",
+            patterns=[Pattern(f"Loose {at}", shape, 0.1) for at, shape in enumerate(shapes, 1)],
+            context=list(DIALLING),
+            global_regex_flags=regex.IGNORECASE | regex.MULTILINE,
         )
 
+    def invalidate_result(self, pattern_text: str) -> bool:
+        """Too few digits or too many for a number, or a date."""
+        digits = sum(each.isdigit() for each in regex.split(r"[xe]", pattern_text, flags=regex.IGNORECASE)[0])
+        return not 6 <= digits <= 15 or bool(_DATE.fullmatch(pattern_text))
 
+
+_DATE = regex.compile(r"(?:19|20)\d\d[-/. ]\d\d?[-/. ]\d\d?|\d\d?[-/. ]\d\d?[-/. ](?:19|20)\d\d")
+# Words that announce a number to dial.
 DIALLING = (
-    "phone",
-    "telephone",
-    "tel",
-    "mobile",
-    "cell",
-    "fax",
-    "call",
-    "call me",
-    "dial",
-    "ring",
-    "whatsapp",
-    "sms",
-    "text me",
-    "reach me",
-    "phone number",
-)
+    *("phone", "telephone", "tel", "mobile", "cell", "fax", "call", "call me", "dial", "ring", "whatsapp", "sms", "text me", "reach me"),
+    *("phone number", "reached", "reachable", "callback", "my number", "new number", "direct number", "contact", "answering", "hotline"),
+    *("telefon", "handy", "mobil", "rückruf", "rufnummer", "anrufen", "angerufen", "erreichen sie", "ruf an", "meine nummer", "nummer von"),
+    *("téléphone", "portable", "numéro de", "rappeler", "appelez", "joindre"),
+    *("teléfono", "móvil", "celular", "llama", "llámame", "telefone", "telemóvel", "ligar", "liga", "telefono", "cellulare", "chiamami", "chiami", "chiamare", "al numero"),
+    *("telefoon", "mobiel", "nieuwe nummer", "mijn nummer", "bel me", "bellen", "ring mig", "komórka", "pod numerem", "zadzwoń", "zavolej", "puhelin"),
+)  # fmt: skip
 
 
 class Card(stock.CreditCardRecognizer):  # type: ignore[misc]
@@ -163,7 +186,7 @@ class Card(stock.CreditCardRecognizer):  # type: ignore[misc]
 
     def __init__(self) -> None:
         shape = (
-            r"\b(?!1\d{12}(?!\d))(?:2[2-7]\d{2}|4\d{3}|5[0-5]\d{2}|6\d{3}|1\d{3}|3\d{3})"
+            r"\b(?<!\d\.)(?!1\d{12}(?!\d))(?:2[2-7]\d{2}|4\d{3}|5[0-5]\d{2}|6\d{3}|1\d{3}|3\d{3})"
             r"[-. \u00a0\u202f]?(\d{3,4})[-. \u00a0\u202f]?(\d{3,4})[-. \u00a0\u202f]?(\d{3,5})\b"
         )
         super().__init__(patterns=[Pattern("Credit card", shape, 0.3)])
@@ -238,13 +261,16 @@ class Ip(stock.IpRecognizer):  # type: ignore[misc]
     """Without addresses that name nobody (see `UNPERSONAL`), a bare `::` and hex words in C++ scopes (`dead::beef`)."""
 
     def __init__(self, keep_private: bool) -> None:
-        super().__init__(patterns=[pattern for pattern in self.PATTERNS if pattern.name != "IPv6_unspecified"])
+        port = Pattern("IPv6 and port", r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}(?=:\d{2,5}(?![\w:]))", 0.6)
+        super().__init__(patterns=[*(pattern for pattern in self.PATTERNS if pattern.name != "IPv6_unspecified"), port])
         self.keep_private = keep_private
 
     def invalidate_result(self, pattern_text: str) -> bool:
         """No address, or one to keep."""
         if super().invalidate_result(pattern_text) or not any(each.isdigit() for each in pattern_text):
             return True
+        if "::" in pattern_text and "." not in pattern_text and sum(each.isalnum() for each in pattern_text) < 4:
+            return True  # a slice: x[1::2]
         address = ipaddress.ip_interface(pattern_text).ip
         mapped = getattr(address, "ipv4_mapped", None) or address
         return self.keep_private and any(mapped in network for network in UNPERSONAL if network.version == mapped.version)
@@ -284,7 +310,8 @@ def finders(phone_regions: tuple[str, ...], keep_private_ips: bool) -> tuple[Fin
     if "GB" in phone_regions:
         uk = UkPhone("PHONE_NUMBER", name="UkPhoneRecognizer", patterns=[Pattern("UK number", UK_SHAPES[0], 0.5)])
         phones.append(Finder(uk, dialled))
-    phones.append(Finder(GroupedPhone(), (SOME_DIGIT, r"[0-9](?:[^0-9A-Za-z\n]{0,3}[0-9]){6}")))
+    grouped = r"[0-9](?:[^0-9A-Za-z\n]{0,3}[0-9]){5}"
+    phones += [Finder(GroupedPhone(), (SOME_DIGIT, grouped)), Finder(LoosePhone(), (SOME_DIGIT, grouped, context_screen(DIALLING)))]
     return (
         *phones,
         Finder(Email(), ("@",)),
