@@ -1,5 +1,6 @@
 """A trained head is judged on the hold-out: pairs for a reward, labels for a class."""
 
+from collections import Counter
 from pathlib import Path
 
 import orjson
@@ -8,6 +9,7 @@ import pytest
 
 from curate.params import check_section, read_params
 from evaluate import evaluate, heads
+from evaluate.statistics import wilson
 from tests import training
 from tests.helpers import ROOT
 from train import train
@@ -37,7 +39,7 @@ def test_a_head_that_learned_is_better_than_chance(overrides: tuple[str, ...], t
 
 
 def test_verdicts_of_small_hold_outs_and_none() -> None:
-    assert heads._figures("reward", heads.wilson(3, 4), 0.5, "x", heads.Counter())["verdict"] == "not shown"
-    assert heads._figures("reward", heads.wilson(0, 20), 0.5, "x", heads.Counter())["verdict"] == "worse"
-    nothing = heads._figures("reward", heads.wilson(0, 0), 0.5, "x", heads.Counter(not_preference=3))
+    assert heads._figures("reward", wilson(3, 4), 0.5, "x", Counter())["verdict"] == "not shown"
+    assert heads._figures("reward", wilson(0, 20), 0.5, "x", Counter())["verdict"] == "worse"
+    nothing = heads._figures("reward", wilson(0, 0), 0.5, "x", Counter(not_preference=3))
     assert nothing["verdict"] == "not shown" and "not_preference" in nothing["reason"]
