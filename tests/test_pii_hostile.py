@@ -44,10 +44,11 @@ def test_characters_without_width_hide_nothing(hidden: str, value: str) -> None:
 
 # One pattern of characters each, repeated without a line break: what e-mail, phone, name, address, key and URL patterns begin to read.
 REPEATED = [
-    "a", "a.", "a@", "@", "a-", "1", "1 ", "1-", "(1", "+1", "0.", "1.1.", ":", "a:", "::", "A", "A ", "Anna ", "Anna, ", "Mr ", "12 Main ",
-    "é", "http://", "https://a:", "/users/", "/~", "eyJ", "eyJa.", "password:", "key=", "Bearer ", "-----BEGIN PRIVATE KEY-----", "sk-", "DE89 ",
-    "the ", "a at b dot ", "born ", "passport 1", "ssn ", "lat: 1.2345 ", "call 1 ", "\\n", '"', "<", "\u200b", "Rua de ", "0x", "x=1;", "and A, ",
-    "m:l ",
+    "a", "a.", "a@", "@", "a-", "1", "1 ", "1-", "(1", "+1", "0.", "1.1.", ":", "a:", "::", "A", "A ",
+    "Anna ", "Anna, ", "Mr ", "12 Main ", "é", "http://", "https://a:", "/users/", "/~", "eyJ", "eyJa.",
+    "password:", "key=", "Bearer ", "-----BEGIN PRIVATE KEY-----", "sk-", "DE89 ", "the ", "a at b dot ",
+    "born ", "passport 1", "ssn ", "lat: 1.2345 ", "call 1 ", "\\n", '"', "<", "\u200b", "Rua de ", "0x",
+    "x=1;", "and A, ", "m:l ",
 ]  # fmt: skip
 
 
