@@ -6,6 +6,7 @@ of a million pairs of different rows are between 0.3 and 0.8: work for whoever c
 Faker's, functions are those of the packages installed here.
 """
 
+import argparse
 import ast
 import random
 import statistics
@@ -100,6 +101,7 @@ def _alike(sets: list[set[str]]) -> float:
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(prog="python -m bench.shingling", description=__doc__).parse_args()
     print("| texts | median characters | shingles | median per row | rows with < 3 | one word in | pairs 0.3 to 0.8, per million |")
     print("|---|---:|---|---:|---:|---:|---:|")
     for name, texts, spaced in corpora():

@@ -54,9 +54,9 @@ def shingles(prompts: pl.Series, answers: pl.Series | None = None) -> pl.Series:
 
 def _room(size: int) -> np.ndarray:
     """At least so many u32 that nobody else in this thread needs now."""
-    if getattr(_scratch, "values", np.empty(0)).size < size:
-        _scratch.values = np.empty(size, dtype=np.uint32)
-    values: np.ndarray = _scratch.values
+    values: np.ndarray = getattr(_scratch, "values", np.empty(0, dtype=np.uint32))
+    if values.size < size:
+        values = _scratch.values = np.empty(size, dtype=np.uint32)
     return values
 
 

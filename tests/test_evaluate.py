@@ -377,13 +377,3 @@ def test_training_on_shuffled_answers_is_not_shown_though_the_loss_fell(task_wor
     assert found["tuned_against"]["base"]["loss"]["low"] > 0.2  # loss alone would call it better
     assert found["verdict"] == "not shown"
     assert "learned the style of the answers, and not to answer" in found["reason"]
-
-
-def test_a_model_that_scores_is_told_apart_from_one_that_writes(tmp_path: Path) -> None:
-    adapter, base = tmp_path / "adapter", tmp_path / "base"
-    for folder in (adapter, base):
-        folder.mkdir()
-    (base / "base.json").write_bytes(orjson.dumps({"name": "tiny"}))
-    (adapter / "provenance.json").write_bytes(orjson.dumps({"base": {"name": "tiny"}, "train": {"method": "reward"}}))
-    with pytest.raises(InputError, match="method reward trains a head that scores"):
-        models.trained_as(adapter, base)

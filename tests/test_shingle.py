@@ -1,6 +1,7 @@
 """Shingles: the compiled function against its plain Python definition, and what must be told apart."""
 
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import polars as pl
@@ -85,3 +86,8 @@ def test_languages_without_spaces_have_a_word_for_each_character() -> None:
     text = "今日は天気がとても良いので、公園まで散歩に行きませんか。" * 10
     assert len(spelled(text)[1]) == pytest.approx(28, abs=2)
     assert parts(text)[2] == len(spelled(text)[1])
+
+
+def test_no_rows_have_no_shingles_in_a_thread_that_has_made_none_yet() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(shingles, pl.Series([], dtype=pl.String)).result().len() == 0
