@@ -49,3 +49,4 @@ bench: setup ## seconds and memory of every stage, then near-duplicates against 
 	python -m bench.near_dup
 	python -m bench.whole_way
 	python -m bench.preparation
+	python -m bench.pii
