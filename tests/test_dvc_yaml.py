@@ -31,7 +31,7 @@ def files_of(module: str) -> set[Path]:
 
 
 def code_of(module: str) -> set[str]:
-    """Every project file that importing `module` loads, and the templates (.jinja, .html, .css, .js) that stand beside them by name."""
+    """Every project file that importing `module` loads, and what those read: templates beside them by name, or all code."""
     seen: set[Path] = set()
     waiting = [*files_of(module)]
     while waiting:
@@ -46,7 +46,8 @@ def code_of(module: str) -> set[str]:
 def _read_by(path: Path) -> set[Path]:
     text = path.read_text(encoding="utf-8")
     others = [other for other in path.parent.rglob("*") if other.suffix in (".jinja", ".css", ".js", ".html", ".json", ".txt")]
-    return {other for other in others if f'"{other.name}"' in text or f'"{other.parent.name}"' in text}
+    named = {other for other in others if f'"{other.name}"' in text or f'"{other.parent.name}"' in text}
+    return named | set(path.parent.rglob("*.py") if 'HERE.rglob("*.py")' in text else [])
 
 
 @pytest.mark.parametrize("stage", list(stages()))
