@@ -1,20 +1,21 @@
-"""Asks every system the same items in the same words: losses, the control behind other prompts, and greedy answers."""
+"""Asks one system the items: losses, the control behind other prompts, and greedy answers. Results go to disk batch by batch."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 import xxhash
 
-from curate.record import InputError, StageFailure
-from curate.stage import Progress, say
-from evaluate import holdout, metrics, models
+from curate.record import StageFailure
+from curate.stage import say
+from evaluate import holdout, inference, journal
 from evaluate.holdout import Item
 from evaluate.models import Loaded
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -29,170 +30,151 @@ class Settings:
     precision: Literal["auto", "fp32", "bf16"]
 
 
-def every_system(
-    items: list[Item], format_dir: Path, base_dir: Path, adapter: Path, settings: Settings
-) -> tuple[pl.DataFrame, list[Item], int]:
-    """The scores of all systems, the items that fit the model, and how many do not. An adapter shares the base's memory."""
-    if not adapter.is_dir():
-        raise InputError(f"{adapter}: no such folder. Run train first (`dvc repro` does).")
-    base = models.load_base(base_dir, settings.quantize, settings.precision)
-    _check_tokens(items, base, format_dir, base_dir)
-    fitting = [item for item in items if len(item.ids) <= base.limit]
-    if not fitting:
-        raise InputError(f"{format_dir}: every test row is longer than the {base.limit} tokens of the model. Lower format.max_length.")
-    base = models.with_stops(base, _end_tokens(fitting, base.tokenizer))
-    partners = holdout.partners(fitting)
-    plain: list[tuple[tuple[int, ...], ...]] = [()] * len(fitting)
-    scores = [_ask("base", base, fitting, plain, partners, settings)]
-    if settings.few_shot:
-        longest = base.limit // (settings.few_shot + 1)
-        examples = holdout.shots(format_dir, fitting, settings.few_shot, longest)
-        scores.append(_ask("few_shot", base, fitting, _that_fit(examples, fitting, base, settings), None, settings))
-    tuned = models.with_adapter(base, adapter)
-    models.forget(base)
-    scores.append(_ask("tuned", tuned, fitting, plain, partners, settings))
-    check_same_questions(scores)
-    return pl.concat(scores), fitting, len(items) - len(fitting)
+@dataclass(frozen=True)
+class Questions:
+    """What every system is asked: the same for all, and asserted so.
+
+    `chosen` are the positions of the items that are answered; `partners` whose prompt each gets in the control.
+    """
+
+    items: Sequence[Item]
+    chosen: Sequence[int]
+    partners: Sequence[int | None]
+    template: str  # hash of the chat template
+    shelf: Path  # where unfinished journals lie
+    used: set[Path]  # the journals of answers that this run asked for
+
+    @staticmethod
+    def of(items: Sequence[Item], settings: Settings, template: str, shelf: Path) -> "Questions":
+        """The questions for these items."""
+        asked = [at for at, item in enumerate(items) if item.has_prompt]
+        places = sorted(holdout.by_hash([items[at].id for at in asked], settings.generate_items))
+        return Questions(items, [asked[place] for place in places], holdout.partners(items), template, shelf, set())
 
 
-def _check_tokens(items: Sequence[Item], base: Loaded, format_dir: Path, base_dir: Path) -> None:
-    highest, known = max(max(item.ids) for item in items), int(base.model.get_input_embeddings().weight.shape[0])
-    if highest >= known:
-        raise InputError(
-            f"{format_dir}: holds token {highest}, but the base in {base_dir} knows {known} tokens. It was formatted with another "
-            "tokenizer: set format.tokenizer to the base's and run format again."
-        )
+def ask(system: str, loaded: Loaded, weights: str, begin: Sequence[np.ndarray], questions: Questions, settings: Settings) -> list[Row]:
+    """One row per item (as in metrics.SCORES, without what is the item's own).
 
-
-def _end_tokens(items: Sequence[Item], tokenizer: Any) -> list[int]:
-    """Special tokens that end trained answers: where generation must stop."""
-    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-    return sorted({item.ids[item.stop - 1] for item in items} & special)
-
-
-def _that_fit(
-    examples: Sequence[tuple[tuple[int, ...], ...]], items: Sequence[Item], base: Loaded, settings: Settings
-) -> list[tuple[tuple[int, ...], ...]]:
-    """As many examples before each item as leave room for it and its answer."""
+    `begin` are tokens put before each item (few-shot examples), `weights` tells one state of the system from another: with other weights or
+    questions there is another journal. Without examples before it, the control is asked too.
+    """
+    items = questions.items
+    rows = [np.concatenate([before, item.ids]) for before, item in zip(begin, items, strict=True)]
+    key = _digest(weights, str(settings), *(row.tobytes() for row in rows), *(str(at) for at in questions.chosen))
+    place = questions.shelf / f"{system}-{key}"
+    losses = _losses(system, loaded, rows, [len(each) for each in begin], items, settings, place.with_suffix(".losses.jsonl"))
+    control: dict[int, Row] = {}
+    if not any(len(each) for each in begin):
+        control = _control(system, loaded, questions, settings, place.with_suffix(".control.jsonl"))
+    answers = _answers(
+        system, loaded, [rows[at][: len(begin[at]) + items[at].start] for at in questions.chosen], questions, settings, place
+    )
     found = []
-    for item, shown in zip(items, examples, strict=True):
-        room = base.limit - max(len(item.ids), item.start + settings.max_new_tokens)
-        fit = []
-        for example in shown:
-            room -= len(example)
-            if room < 0:
-                break
-            fit.append(example)
-        found.append(tuple(fit))
+    for at, item in enumerate(items):
+        other, answer = control.get(at, {}), answers.get(at, {})
+        row: Row = losses[at] | {"asked": asked(rows[at][len(begin[at]) : len(begin[at]) + item.start]), "tokens": int(item.trained.sum())}
+        row |= {"other_id": other.get("other_id"), "other_loss": other.get("other_loss")}
+        known = row["other_loss"] is not None and row["answer_loss"] is not None
+        row["prompt_gain"] = row["other_loss"] - row["answer_loss"] if known else None
+        found.append(row | {"output": answer.get("output"), "stop": answer.get("stop")})
     return found
 
 
-def _ask(
-    system: str,
-    loaded: Loaded,
-    items: Sequence[Item],
-    examples: Sequence[tuple[tuple[int, ...], ...]],
-    partners: Sequence[int | None] | None,
-    settings: Settings,
-) -> pl.DataFrame:
-    """One row per item: losses, the control's losses (where `partners` are given), and continuations of the items chosen for them."""
-    begin = [tuple(token for example in shown for token in example) for shown in examples]
-    rows = [(*before, *item.ids) for before, item in zip(begin, items, strict=True)]
-    tick = _ticker(f"evaluate ({system}: loss)", len(rows))
-    losses = [each[len(before) :] for each, before in zip(_timed(system, loaded, rows, settings, tick), begin, strict=True)]
-    other = _behind_others(system, loaded, items, partners, settings) if partners is not None else {}
-    outputs = _outputs(system, loaded, items, begin, settings)
-    found = []
-    for at, (item, loss) in enumerate(zip(items, losses, strict=True)):
-        trained = loss[np.array(item.trained)]
-        answer = float(loss[item.start : item.stop].mean()) if item.has_prompt else None
-        other_id, other_loss = other.get(at, (None, None))
-        text = outputs.get(at)
-        found.append(
-            {
-                "item": at,
-                "id": item.id,
-                "source": item.source,
-                "line": item.line,
-                "kind": item.kind,
-                "label": item.label,
-                "system": system,
-                "asked": _digest(rows[at][len(begin[at]) : len(begin[at]) + item.start]),
-                "shots": len(examples[at]),
-                "tokens": len(trained),
-                "loss_sum": float(trained.sum()),
-                "loss": float(trained.mean()),
-                "answer_loss": answer,
-                "other_id": other_id,
-                "other_loss": other_loss,
-                "prompt_gain": other_loss - answer if other_loss is not None and answer is not None else None,
-                "output": text.text if text else None,
-                "cut": text.cut if text else None,
-            }
-        )
-    return pl.DataFrame(found, schema=metrics.SCORES)
+def _losses(
+    system: str, loaded: Loaded, rows: Sequence[np.ndarray], shown: Sequence[int], items: Sequence[Item], settings: Settings, path: Path
+) -> dict[int, Row]:
+    def work(batch: Sequence[int]) -> list[Row]:
+        made = []
+        for at, whole in zip(batch, inference.batch_losses(loaded, [rows[at] for at in batch]), strict=True):
+            each, item = whole[shown[at] :], items[at]
+            trained = each[item.trained]
+            answer = float(each[item.start : item.stop].mean()) if item.has_prompt else None
+            made.append({"loss_sum": float(trained.sum()), "loss": float(trained.mean()), "answer_loss": answer})
+        return made
+
+    return _run(system, "loss", path, [len(row) for row in rows], settings, work)
 
 
-def _timed(system: str, loaded: Loaded, rows: Sequence[Sequence[int]], settings: Settings, tick: Callable[[int], None]) -> list[np.ndarray]:
+def _run(system: str, what: str, path: Path, lengths: Sequence[int], settings: Settings, work: Any) -> dict[int, Row]:
+    """Runs a journal of losses and says how fast. A loss that is not a number is a training fault, unless memory was short (None)."""
     began = time.monotonic()
-    found = models.token_losses(loaded, rows, settings.batch_tokens, tick)
-    seconds, tokens = max(time.monotonic() - began, 1e-9), sum(map(len, rows))
-    say(f"evaluate: {system}: loss of {len(rows):,} rows, {tokens:,} tokens in {seconds:,.1f} s ({tokens / seconds:,.0f} tokens/s)")
-    bad = sum(not np.isfinite(each[1:]).all() for each in found)
+    journal.run(path, f"evaluate ({system}: {what})", list(inference.batches_by_length(lengths, settings.batch_tokens)), work)
+    seconds, tokens = max(time.monotonic() - began, 1e-9), sum(lengths)
+    say(f"evaluate: {system}: {what} of {len(lengths):,} rows, {tokens:,} tokens in {seconds:,.1f} s ({tokens / seconds:,.0f} tokens/s)")
+    found = {row.pop("item"): row for row in journal.read(path)}
+    bad = sum(row["loss" if what == "loss" else "other_loss"] is None for row in found.values())  # JSON has no NaN
     if bad:
         raise StageFailure(
-            f"{system}: the loss of {bad} of {len(rows)} rows is not a number. Train again with a lower train.learning_rate."
+            f"{system}: the {what} of {bad} of {len(found)} rows is not a number. Train again with a lower train.learning_rate; if a row "
+            "did not fit into memory (see above), lower format.max_length."
         )
     return found
 
 
-def _behind_others(
-    system: str, loaded: Loaded, items: Sequence[Item], partners: Sequence[int | None], settings: Settings
-) -> dict[int, tuple[str, float]]:
-    """The control: (whose prompt, mean loss of the answer behind it) by item.
+def _control(system: str, loaded: Loaded, questions: Questions, settings: Settings, path: Path) -> dict[int, Row]:
+    """Whose prompt each item got, and the mean loss of its answer behind it.
 
     A pair that would be longer than any item is left out rather than cut: a prompt without its head is odd for every model.
     """
+    items = questions.items
     longest = max(len(item.ids) for item in items)
     pairs = []
-    for at, partner in enumerate(partners):
+    for at, partner in enumerate(questions.partners):
         if partner is not None and items[partner].start + items[at].stop - items[at].start <= longest:
             pairs.append((at, partner))
-    rows = [(*items[other].ids[: items[other].start], *items[at].ids[items[at].start : items[at].stop]) for at, other in pairs]
-    losses = _timed(f"{system}, control", loaded, rows, settings, _ticker(f"evaluate ({system}: control)", len(rows)))
-    return {at: (items[other].id, float(each[items[other].start :].mean())) for (at, other), each in zip(pairs, losses, strict=True)}
+    if not pairs:
+        return {}
+    rows = [
+        np.concatenate([items[other].ids[: items[other].start], items[at].ids[items[at].start : items[at].stop]]) for at, other in pairs
+    ]
+
+    def work(batch: Sequence[int]) -> list[Row]:
+        losses = inference.batch_losses(loaded, [rows[place] for place in batch])
+        others = [items[pairs[place][1]] for place in batch]
+        return [{"other_id": b.id, "other_loss": float(each[b.start :].mean())} for b, each in zip(others, losses, strict=True)]
+
+    found = _run(system, "control", path, [len(row) for row in rows], settings, work)
+    return {at: found[place] for place, (at, _) in enumerate(pairs)}
 
 
-def _outputs(
-    system: str, loaded: Loaded, items: Sequence[Item], begin: Sequence[tuple[int, ...]], settings: Settings
-) -> dict[int, models.Generated]:
-    asked = [at for at, item in enumerate(items) if item.has_prompt]
-    chosen = [asked[place] for place in sorted(holdout.by_hash([items[at].id for at in asked], settings.generate_items))]
-    prompts = [(*begin[at], *items[at].ids[: items[at].start]) for at in chosen]
+def _answers(
+    system: str, loaded: Loaded, prompts: Sequence[np.ndarray], questions: Questions, settings: Settings, place: Path
+) -> dict[int, Row]:
+    path = place.with_suffix(".answers.jsonl")
+    questions.used.add(path)
+
+    def work(batch: Sequence[int]) -> list[Row]:
+        made = inference.batch_answers(loaded, [prompts[at] for at in batch], settings.max_new_tokens)
+        return [
+            record_of(questions, at, loaded.tokenizer.decode(prompts[at].tolist()), each.text, each.stop, each.tokens)
+            | {"prompt_tokens": len(prompts[at])}
+            for at, each in zip(batch, made, strict=True)
+        ]
+
     began = time.monotonic()
-    tick = _ticker(f"evaluate ({system}: answers)", len(prompts))
-    found = models.generate(loaded, prompts, settings.max_new_tokens, settings.batch_tokens, tick)
+    batches = inference.answer_batches(loaded, [len(prompt) for prompt in prompts], settings.max_new_tokens, settings.batch_tokens)
+    journal.run(path, f"evaluate ({system}: answers)", batches, work)
     say(f"evaluate: {system}: {len(prompts):,} answers in {time.monotonic() - began:,.1f} s")
-    return dict(zip(chosen, found, strict=True))
+    return {questions.chosen[row["item"]]: row for row in journal.read(path)}
 
 
-def _ticker(name: str, total: int) -> Callable[[int], None]:
-    progress = Progress(name, total)
-
-    def tick(count: int) -> None:
-        progress.add(count)
-        if progress.count >= total:
-            progress.done()
-
-    return tick
+def record_of(questions: Questions, at: int, prompt: str, output: str | None, stop: str, tokens: int) -> Row:
+    """What is written of one answer: all that is needed to see what the model saw and why it stopped."""
+    item = questions.items[questions.chosen[at]]
+    return {
+        "id": item.id, "prompt": prompt, "template": questions.template, "output": output, "stop": stop,
+        "cut": stop not in ("end", "failed"), "tokens": tokens,
+    }  # fmt: skip
 
 
-def _digest(tokens: Sequence[int]) -> str:
-    return xxhash.xxh3_64_hexdigest(np.asarray(tokens, dtype=np.int64).tobytes())
+def asked(tokens: np.ndarray) -> str:
+    """A hash of the prompt's tokens."""
+    return _digest(np.asarray(tokens, dtype=np.int64).tobytes())
 
 
-def check_same_questions(scores: Sequence[pl.DataFrame]) -> None:
-    """Comparisons are worth nothing if the systems were not asked the same."""
-    for each in scores[1:]:
-        if not each.select("item", "id", "asked", "tokens").equals(scores[0].select("item", "id", "asked", "tokens")):
-            raise StageFailure("the systems were not asked the same items and prompts. This is a fault in evaluate.")
+def _digest(*parts: str | bytes) -> str:
+    state = xxhash.xxh3_64()
+    for part in parts:
+        state.update(part if isinstance(part, bytes) else part.encode())
+        state.update(b"\0")
+    return state.hexdigest()

@@ -1,15 +1,20 @@
 """Hold-out, base and adapter in, one verdict out: better, worse or not shown; stays behind: rows that cannot be scored, counted.
 
-`OUT_DIR/items.parquet` has one row per item and system, `OUT_DIR/metrics.json` the figures; `reports/evaluation.json` holds the same
-figures and `reports/evaluation.html` shows them. Times go to the log. The rule of the verdict is in evaluate/verdict.py.
+`OUT_DIR/items.parquet` has one row per item and system, `OUT_DIR/answers/<system>.jsonl` every answer with its rendered prompt, and
+`OUT_DIR/metrics.json` the figures; `reports/evaluation.json` holds the same figures and `reports/evaluation.html` shows them. Times go to
+the log. The rule of the verdict is in evaluate/verdict.py. What is asked lies in `.<out>-answers` beside OUT_DIR until the stage has ended
+well: a killed run goes on from there.
 """
 
+import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import orjson
 import polars as pl
 from pydantic import Field
@@ -18,8 +23,10 @@ from curate import store
 from curate.params import params_class
 from curate.record import StageFailure
 from curate.stage import command, say, write_whole
-from evaluate import ask, heads, holdout, metrics, models, page
-from evaluate.verdict import Verdict, judge
+from evaluate import ask, effects, heads, holdout, likeness, measures, metrics, models, page, systems
+from evaluate.endpoint import Endpoint
+from evaluate.models import Loaded
+from evaluate.verdict import Rule, Verdict, judge
 
 RESAMPLES = 10_000  # the ends of a 95 % interval then move by about 1 % of its width from seed to seed
 
@@ -32,12 +39,23 @@ class Params:
     generate_items: Annotated[int, Field(ge=0)]
     max_new_tokens: Annotated[int, Field(ge=1)]
     few_shot: Annotated[int, Field(ge=0, le=16)]
+    metrics: Literal["auto"] | tuple[str, ...]
+    merged: str | None
+    previous: str | None
+    endpoint: Endpoint | None
+    general: str | None
+    verdict: Rule
     batch_tokens: Annotated[int, Field(ge=1)]
     quantize: Literal["as_trained", "none", "nf4"]
     precision: Literal["auto", "fp32", "bf16"]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     require: Literal["better"] | None
     reports: str
+
+    def __post_init__(self) -> None:
+        unknown = [] if self.metrics == "auto" else [name for name in self.metrics if name not in measures.NAMES]
+        if unknown:
+            raise ValueError(f"metrics: '{unknown[0]}' is none of auto, {', '.join(measures.NAMES)}")
 
 
 def build(format_dir: Path, base_dir: Path, train_dir: Path, out: Path, params: Params) -> None:
@@ -49,41 +67,63 @@ def build(format_dir: Path, base_dir: Path, train_dir: Path, out: Path, params: 
     began = time.monotonic()
     adapter = train_dir / "adapter"
     story = models.trained_as(adapter, base_dir)
+    settings = _settings(params, story)
     method = (story.get("train") or {}).get("method", "sft")
     if method in models.SCORERS:
-        settings = _settings(params, story)
         figures, scores, html = heads.judge(
             method, format_dir, base_dir, adapter, story, params.loss_items, settings.quantize, settings.precision
         )
-        _write(figures | _origin(base_dir, story), scores, html, out, params, began)
+        _write(figures | _origin(base_dir, story), scores, html, {}, out, params)
+        _tell(figures, out, params, began)
         return
     items, left_out = holdout.read(format_dir, params.loss_items)
-    scores, items, too_long = ask.every_system(items, format_dir, base_dir, adapter, _settings(params, story))
-    if too_long:
-        left_out = left_out | {"longer_than_model": too_long}
-    scores = metrics.with_matches(scores, [item.answer for item in items])
-    figures, _ = figures_of(scores, params.seed, RESAMPLES)
+    shelf = out.parent / f".{out.name}-answers"
+    beside = Beside(params, format_dir, settings)
+    extra = systems.Extra(params.merged, params.previous, params.endpoint)
+    read = len(items)
+    rows, items, questions = systems.every_system(items, format_dir, base_dir, adapter, settings, extra, shelf, beside.probe)
+    if read > len(items):
+        left_out = left_out | {"longer_than_model": read - len(items)}
+    scores = systems.frame(rows, items, likeness.of_items(format_dir, items), metrics.SCORES)
+    answers = [item.answer for item in items]
+    names = params.metrics
+    if names == "auto":
+        names = measures.by_task([answers[at] for at in questions.chosen], [items[at].label for at in questions.chosen])
+    scores = metrics.with_measures(scores, answers, names)
+    figures, _ = figures_of(scores, answers, names, params.verdict, beside.found(), params.seed, RESAMPLES)
     figures = metrics.tidy(figures | {"left_out": left_out} | _origin(base_dir, story))
-    _write(figures, scores, page.render(figures, scores, items), out, params, began)
+    asked = {path.name.split("-")[0]: path for path in sorted(shelf.glob("*.answers.jsonl")) if path in questions.used}
+    asked = {name: path for name, path in asked.items() if name in rows}
+    _write(figures, scores, page.render(figures, scores, items), asked, out, params)
+    shutil.rmtree(shelf, ignore_errors=True)
+    _tell(figures, out, params, began)
 
 
 def _origin(base_dir: Path, story: dict[str, Any]) -> dict[str, Any]:
     return {"base": _named(models.describe(base_dir)), "dataset": (story.get("dataset") or {}).get("sha256")}
 
 
-def _write(figures: dict[str, Any], scores: pl.DataFrame, html: str, out: Path, params: Params, began: float) -> None:
+def _write(figures: dict[str, Any], scores: pl.DataFrame, html: str, asked: dict[str, Path], out: Path, params: Params) -> None:
+    """Items, figures, page, and the file of answers of every system."""
     written = orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
-    reports, word = Path(params.reports), figures["verdict"]
+    reports = Path(params.reports)
     with store.whole_folder(out) as partial:
         store.write_parquet(scores, partial / "items.parquet")
         write_whole(partial / "metrics.json", written)
+        for name, path in asked.items():
+            (partial / "answers").mkdir(exist_ok=True)
+            shutil.copyfile(path, partial / "answers" / f"{name}.jsonl")
     write_whole(reports / "evaluation.json", written)
     write_whole(reports / "evaluation.html", html.encode())
+
+
+def _tell(figures: dict[str, Any], out: Path, params: Params, began: float) -> None:
+    word, page_of = figures["verdict"], Path(params.reports) / "evaluation.html"
     say(f"evaluate: {figures['items']:,} items in {time.monotonic() - began:,.1f} s -> {out}")
-    print(f"Verdict: {word}. {figures['reason']} Report: {reports / 'evaluation.html'}", flush=True)
+    print(f"Verdict: {word}. {figures['reason']} Report: {page_of}", flush=True)
     if params.require is not None and word != params.require:
         raise StageFailure(
-            f"evaluate.require = {params.require}, but the verdict is {word}. Read {reports / 'evaluation.html'}; "
+            f"evaluate.require = {params.require}, but the verdict is {word}. Read {page_of}; "
             "set evaluate.require: null to go on all the same."
         )
 
@@ -100,24 +140,55 @@ def _named(about: dict[str, Any]) -> dict[str, Any]:
     return {key: about.get(key) for key in ("name", "revision", "kind")}
 
 
-def figures_of(scores: pl.DataFrame, seed: int, resamples: int) -> tuple[dict[str, Any], Verdict]:
+class Beside:
+    """Asks base and tuned, while they are in memory, for canaries and general text."""
+
+    def __init__(self, params: Params, format_dir: Path, settings: ask.Settings) -> None:
+        self.params, self.budget = params, settings.batch_tokens
+        self.canaries = effects.canaries(format_dir)
+        self.texts = effects.general_texts(Path(params.general)) if params.general is not None else []
+        self.ranks: dict[str, list[int]] = {}
+        self.losses: dict[str, np.ndarray] = {}
+
+    def probe(self, system: str, loaded: Loaded) -> None:
+        """Ask one system."""
+        if self.canaries:
+            self.ranks[system] = effects.ranks(loaded, self.canaries, self.budget, self.params.seed)
+        if self.texts:
+            self.losses[system] = effects.text_losses(loaded, self.texts, self.budget)
+
+    def found(self) -> dict[str, Any]:
+        """`memorisation` by system, and `forgetting` or None."""
+        rise = effects.forgetting(self.losses["base"], self.losses["tuned"], self.params.seed, RESAMPLES) if self.texts else None
+        return {"memorisation": effects.memorisation(self.ranks), "forgetting": rise}
+
+
+def figures_of(
+    scores: pl.DataFrame, answers: Sequence[str], names: Sequence[str], rule: Rule, beside: dict[str, Any], seed: int, resamples: int
+) -> tuple[dict[str, Any], Verdict]:
     """Every figure of the report, by name, and the verdict they give."""
-    systems = scores["system"].unique(maintain_order=True).to_list()
-    against = {other: metrics.compare(scores, other, seed, resamples) for other in systems if other != "tuned"}
+    known = scores["system"].unique(maintain_order=True).to_list()
+    against = {other: metrics.compare(scores, other, names, seed, resamples) for other in known if other != "tuned"}
     main = against["base"]
-    verdict = judge(main.loss, main.prompt_gain, main.control, (main.label_accuracy, main.exact_match))
+    limits = effects.broken(beside["memorisation"], beside["forgetting"], rule)
+    verdict = judge(main.metrics, main.prompt_gain, main.control, limits, rule)
     slices, small = metrics.slices(scores, seed, resamples)
-    first = scores.filter(pl.col("system") == systems[0])
+    first = scores.filter(pl.col("system") == known[0])
+    new = scores.filter(pl.col("likeness") != "neighbour")
+    adjusted = metrics.compare(new, "base", names, seed, resamples) if 0 < new.height < scores.height else None
     return {
         "verdict": verdict.word,
         "reason": verdict.reason,
+        "rule": asdict(rule),
         "items": first.height,
         "items_with_prompt": int(first["answer_loss"].is_not_null().sum()),
-        "systems": {system: metrics.of_system(scores, system, seed, resamples) for system in systems},
+        "metrics": list(names),
+        "systems": {system: metrics.of_system(scores, system, answers, names, seed, resamples) for system in known},
         "tuned_against": {other: asdict(each) for other, each in against.items()},
+        "without_neighbours": None if adjusted is None else asdict(adjusted) | {"items": int(new["item"].n_unique())},
         "slices": slices,
         "slices_left_out": small,
-    }, verdict
+    } | beside, verdict
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,7 +1,8 @@
 """Judges a head that scores (methods reward and classify) on the hold-out; stays behind: rows without a pair or a label it knows, counted.
 
 reward: how often the better answer of a pair gets the higher score, against a coin. classify: accuracy and macro-F1, against always
-saying the most frequent label of the training rows. Both with Wilson's interval; the verdict is better only if it lies above.
+saying the most frequent label of the training rows. Both with Wilson's interval; the verdict is better only if it lies above, on
+verdict.FEWEST rows at least.
 """
 
 from collections import Counter
@@ -16,8 +17,9 @@ import polars as pl
 from curate import store
 from curate.record import InputError
 from curate.stage import Progress
-from evaluate import holdout, models
+from evaluate import holdout, measures, models
 from evaluate.statistics import Interval, wilson
+from evaluate.verdict import FEWEST
 
 HEADS = ["score", "classifier", "classification_head"]  # never rounded: they were trained
 COIN = 0.5
@@ -69,7 +71,7 @@ def _scorer(base_dir: Path, adapter: Path, scores: int, quantize: Any, precision
     elif not local and about.get("revision"):
         options["revision"] = about["revision"]
     if quantize != "none" and not whole:
-        options["quantization_config"] = models._rounding(quantize, options["dtype"])
+        options["quantization_config"] = models.rounding(quantize, options["dtype"])
         options["quantization_config"].llm_int8_skip_modules = HEADS
     try:
         model: Any = AutoModelForSequenceClassification.from_pretrained(source, **options)
@@ -79,7 +81,7 @@ def _scorer(base_dir: Path, adapter: Path, scores: int, quantize: Any, precision
                 module.support_avx512bf16_for_cpu = False
         model = model if whole else PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
     except Exception as error:  # hub, disk, config and weight formats each raise their own kind
-        raise InputError(f"{adapter}: cannot be loaded onto {base_dir}: {models._short(error)} Run train again.") from error
+        raise InputError(f"{adapter}: cannot be loaded onto {base_dir}: {models.short(error)} Run train again.") from error
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     model.config.get_text_config().pad_token_id = pad  # as in training: the head scores the last token that is no padding
     if torch.cuda.is_available() and quantize == "none":
@@ -128,7 +130,7 @@ def _labelled(
         if item.label not in labels:
             left["no_label" if item.label is None else "label_not_in_training"] += 1
             continue
-        scores = score(list((item.ids[: item.start] or item.ids)[-limit:]))
+        scores = score((item.ids[: item.start] if item.start else item.ids)[-limit:].tolist())
         found.append((item.id, item.source, item.line, item.label, labels[scores.index(max(scores))]))
     progress.done()
     items = pl.DataFrame(found, schema=["id", "source", "line", "label", "said"], orient="row")
@@ -137,25 +139,17 @@ def _labelled(
     usual = min(Counter(known).items(), key=lambda each: (-each[1], each[0]))[0] if known else ""
     chance = sum(1 for each in found if each[3] == usual) / len(found) if found else 0.0
     said = f"{_share(right)} of {right.n:,} rows get their label; always saying the most frequent label of training has {chance:.1%}"
-    more = {"accuracy": _plain(right), "macro_f1": macro_f1([each[3] for each in found], [each[4] for each in found])}
+    more = {"accuracy": _plain(right), "macro_f1": measures.macro_f1([each[4] for each in found], [each[3] for each in found])}
     return _figures("classify", right, chance, said, left) | more, items
 
 
-def macro_f1(true: list[str], said: list[str]) -> float | None:
-    """Mean of the F1 of every label that occurs in either list; None without items.
-
-    >>> round(macro_f1(["a", "a", "b"], ["a", "b", "b"]), 4)
-    0.6667
-    """
-    if not true:
-        return None
-    right, named, given = Counter(each for each, other in zip(true, said, strict=True) if each == other), Counter(true), Counter(said)
-    return sum(2 * right[label] / (named[label] + given[label]) for label in named | given) / len(named | given)
-
-
 def _figures(method: str, right: Interval, chance: float, said: str, left: Counter[str]) -> dict[str, Any]:
-    if not right.n:
-        verdict, reason = "not shown", f"No row of the test split can be judged (left out: {dict(+left)}). Add such rows to data/raw."
+    if right.n < FEWEST:
+        verdict = "not shown"
+        reason = (
+            f"Only {right.n} rows of the test split can be judged (left out: {dict(+left)}): fewer than {FEWEST} say nothing. "
+            "Hold out more (split.ratios)."
+        )
     else:
         verdict = "better" if right.low > chance else "worse" if right.high < chance else "not shown"
         reason = said[0].upper() + said[1:] + "."

@@ -1,10 +1,12 @@
 """The hold-out items, what each is paired with in the control, and the examples shown in few-shot. Everything is fixed by ids."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import xxhash
 
@@ -12,12 +14,17 @@ from curate import store
 from curate.record import InputError
 
 COLUMNS = ["id", "source", "line", "kind", "label", "prompt", "answer", "input_ids", "labels"]
+MAYBE = ["group", "synthetic"]  # also read where format wrote them
 IGNORED = -100  # label of a token that is not trained
+_PLACEHOLDER = re.compile(r"<[A-Z][A-Z_]*_\d+>")  # as scrub writes them
 
 
 @dataclass(frozen=True)
 class Item:
-    """One formatted row. `ids[:start]` is the prompt, `ids[start:stop]` the last trained run of tokens: the answer."""
+    """One formatted row. `ids[:start]` is the prompt, `ids[start:stop]` the last trained run of tokens: the answer.
+
+    `ids` (int32) and `trained` (bool) are arrays: five bytes a token, so that the items of a large hold-out stay small.
+    """
 
     id: str
     source: str
@@ -26,10 +33,17 @@ class Item:
     label: str | None
     prompt: str
     answer: str
-    ids: tuple[int, ...]
-    trained: tuple[bool, ...]
+    ids: np.ndarray
+    trained: np.ndarray
     start: int
     stop: int
+    group: str = ""
+    synthetic: bool = False
+
+    @property
+    def personal(self) -> bool:
+        """Whether scrub left a placeholder in it."""
+        return bool(_PLACEHOLDER.search(self.prompt) or _PLACEHOLDER.search(self.answer))
 
     @property
     def has_prompt(self) -> bool:
@@ -49,7 +63,8 @@ def read(folder: Path, most: int | None) -> tuple[list[Item], dict[str, int]]:
     chosen = by_hash(pl.concat([pl.read_parquet(part.path, columns=["id"]) for part in tests])["id"].to_list(), most)
     items: list[Item] = []
     left_out: Counter[str] = Counter()
-    for batch in store.batches(tests[0].path.parent, COLUMNS):
+    known = pl.read_parquet_schema(tests[0].path)
+    for batch in store.batches(tests[0].path.parent, [*COLUMNS, *(name for name in MAYBE if name in known)]):
         for row in batch.filter(pl.col("row").is_in(chosen)).iter_rows(named=True):
             item = _item(row)
             if isinstance(item, Item):
@@ -81,28 +96,27 @@ def hashed(text: str) -> int:
 
 def _item(row: dict[str, object]) -> Item | str:
     """The row as an item, or why it cannot be scored."""
-    ids: list[int] = row.pop("input_ids") or []  # type: ignore[assignment]
-    labels: list[int] = row.pop("labels") or []  # type: ignore[assignment]
+    ids = np.asarray(row["input_ids"] or [], dtype=np.int32)
+    labels = np.asarray(row["labels"] or [], dtype=np.int32)
     if len(ids) != len(labels):
         return "ids_and_labels_differ"
-    trained = [label != IGNORED for label in labels]
-    if trained:
-        trained[0] = False  # nothing stands before the first token, so no model predicts it
-    if not any(trained):
+    trained = labels != IGNORED
+    trained[:1] = False  # nothing stands before the first token, so no model predicts it
+    if not trained.any():
         return "no_trained_token"
-    stop = len(trained) - trained[::-1].index(True)
-    start = stop - 1
-    while start > 0 and labels[start - 1] != IGNORED:
-        start -= 1
+    stop = int(np.flatnonzero(trained)[-1]) + 1
+    before = np.flatnonzero(labels[:stop] == IGNORED)
     fields = {name: row[name] for name in ("id", "source", "line", "kind", "label")}
     return Item(
         **fields,  # type: ignore[arg-type]
         prompt=str(row["prompt"] or ""),
         answer=str(row["answer"] or ""),
-        ids=tuple(ids),
-        trained=tuple(trained),
-        start=start,
+        ids=ids,
+        trained=trained,
+        start=int(before[-1]) + 1 if len(before) else 0,
         stop=stop,
+        group=str(row.get("group") or row["id"]),
+        synthetic=bool(row.get("synthetic")),
     )
 
 

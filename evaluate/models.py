@@ -1,16 +1,14 @@
-"""Loads the base and the adapter, and asks them: losses of given tokens, and greedy continuations. Memory is bounded by a token budget."""
+"""Loads what is asked: the base, with an adapter on it, or a whole model. evaluate/inference.py asks."""
 
-import gc
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import orjson
 
 from curate.record import InputError
@@ -19,7 +17,6 @@ from curate.record import InputError
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 UNBOUNDED = 1 << 20  # tokens, for a model that states no limit
 SCORERS = ("reward", "classify")  # methods whose model scores and does not write
-LOGIT_ROWS = 256  # positions whose logits are held in float32 at once: 150 MiB at a vocabulary of 150 000
 
 
 @dataclass(frozen=True)
@@ -30,14 +27,6 @@ class Loaded:
     tokenizer: Any
     limit: int
     stops: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Generated:
-    """A continuation without special tokens; `cut` if no end token came within the limit."""
-
-    text: str
-    cut: bool
 
 
 def load_base(folder: Path, quantize: Literal["none", "int8", "nf4"], precision: Literal["auto", "fp32", "bf16"]) -> Loaded:
@@ -63,12 +52,12 @@ def load_base(folder: Path, quantize: Literal["none", "int8", "nf4"], precision:
     if not local and about.get("revision"):
         options["revision"] = about["revision"]
     if quantize != "none":
-        options["quantization_config"] = _rounding(quantize, options["dtype"])
+        options["quantization_config"] = rounding(quantize, options["dtype"])
     try:
         model = AutoModelForCausalLM.from_pretrained(source, **options)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
     except Exception as error:  # hub, disk, config and weight formats each raise their own kind
-        raise InputError(f"{folder}: the base model cannot be loaded from {source}: {_short(error)} Run base again.") from error
+        raise InputError(f"{folder}: the base model cannot be loaded from {source}: {short(error)} Run base again.") from error
     return _ready(model, tokenizer)
 
 
@@ -104,7 +93,7 @@ def trained_as(adapter: Path, base: Path) -> dict[str, Any]:
     return dict(story)
 
 
-def _rounding(quantize: str, dtype: Any) -> Any:
+def rounding(quantize: str, dtype: Any) -> Any:
     try:
         import bitsandbytes  # noqa: F401
     except ImportError as error:
@@ -170,7 +159,7 @@ def with_adapter(base: Loaded, folder: Path) -> Loaded:
             model = PeftModel.from_pretrained(base.model, str(folder), is_trainable=False)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{folder}: the adapter does not fit this base model: {_short(error)} It was trained on another base; run train again."
+            f"{folder}: the adapter does not fit this base model: {short(error)} It was trained on another base; run train again."
         ) from error
     _check_all_loaded(model, folder)
     for module in model.modules():  # bitsandbytes 0.50 would repack 4-bit weights on some CPUs and round the product to bf16
@@ -203,110 +192,33 @@ def _plain(name: str) -> str:
 
 
 def _full_model(base: Loaded, folder: Path) -> Loaded:
-    from transformers import AutoModelForCausalLM
-
-    try:
-        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=base.model.dtype, use_safetensors=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"{folder}: the tuned model cannot be loaded: {_short(error)} Run train again.") from error
+    model = _whole(folder, base.model.dtype, "train")
     if model.config.vocab_size != base.model.config.vocab_size:
         raise InputError(f"{folder}: has {model.config.vocab_size} token rows, the base {base.model.config.vocab_size}. Run train again.")
     return with_stops(_ready(model, base.tokenizer), base.stops)
 
 
-def _short(error: Exception) -> str:
+def load_whole(folder: Path, tokenizer: Any, precision: Literal["auto", "fp32", "bf16"]) -> Loaded:
+    """A merged model. Raises InputError if there is none in `folder`."""
+    import torch
+
+    if not (folder / "config.json").is_file():
+        raise InputError(f"evaluate.merged = {folder}: no model there. Make it with `python -m train.merge data/train/adapter {folder}`.")
+    bf16 = precision == "bf16" or (precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported())
+    return _ready(_whole(folder, torch.bfloat16 if bf16 else torch.float32, "train.merge"), tokenizer)
+
+
+def _whole(folder: Path, dtype: Any, made_by: str) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"{folder}: the model cannot be loaded: {short(error)} Run {made_by} again.") from error
+
+
+def short(error: Exception) -> str:
     """The first lines of a library's message: theirs can run to pages."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:3])[:400] or type(error).__name__
     return text if text.endswith(".") else text + "."
-
-
-def token_losses(loaded: Loaded, rows: Sequence[Sequence[int]], budget: int, tick: Callable[[int], None]) -> list[np.ndarray]:
-    """For each row of token ids the negative log-probability (nats) of every token given those before; NaN for the first."""
-    import torch
-
-    found: list[np.ndarray] = [np.empty(0)] * len(rows)
-    for at in batches_by_length([len(row) for row in rows], budget):
-        width = max(len(rows[place]) for place in at)
-        ids = torch.zeros((len(at), width), dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for line, place in enumerate(at):  # padding on the right: no token sees what stands after it
-            ids[line, : len(rows[place])] = torch.tensor(rows[place], dtype=torch.long)
-            mask[line, : len(rows[place])] = 1
-        with torch.inference_mode():
-            ids, mask = ids.to(loaded.model.device), mask.to(loaded.model.device)
-            logits = loaded.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, -width:]  # virtual tokens stand before
-            for line, place in enumerate(at):
-                found[place] = _row_losses(logits[line], ids[line], len(rows[place]))
-            del logits
-        tick(len(at))
-    return found
-
-
-def _row_losses(logits: Any, ids: Any, length: int) -> np.ndarray:
-    import torch
-
-    losses = [np.full(1, np.nan)]
-    for start in range(0, length - 1, LOGIT_ROWS):
-        stop = min(start + LOGIT_ROWS, length - 1)
-        block = torch.nn.functional.cross_entropy(logits[start:stop].float(), ids[start + 1 : stop + 1], reduction="none")
-        losses.append(block.double().cpu().numpy())
-    return np.concatenate(losses)
-
-
-def generate(loaded: Loaded, prompts: Sequence[Sequence[int]], most: int, budget: int, tick: Callable[[int], None]) -> list[Generated]:
-    """Greedy continuations of at most `most` tokens, in the order of `prompts`; each stops at an end token or at the model's limit."""
-    import torch
-
-    pad = loaded.model.generation_config.pad_token_id
-    room = [min(most, loaded.limit - len(prompt)) for prompt in prompts]
-    found: list[Generated] = [Generated("", True)] * len(prompts)
-    for allowed in sorted({each for each in room if each > 0}):
-        same = [place for place in range(len(prompts)) if room[place] == allowed]
-        for group in batches_by_length([len(prompts[place]) + allowed for place in same], budget):
-            at = [same[place] for place in group]
-            width = max(len(prompts[place]) for place in at)
-            ids = torch.full((len(at), width), pad, dtype=torch.long)
-            mask = torch.zeros_like(ids)
-            for line, place in enumerate(at):  # padding on the left: the continuation follows the prompt's last token
-                ids[line, width - len(prompts[place]) :] = torch.tensor(prompts[place], dtype=torch.long)
-                mask[line, width - len(prompts[place]) :] = 1
-            with torch.inference_mode():
-                whole = loaded.model.generate(
-                    input_ids=ids.to(loaded.model.device), attention_mask=mask.to(loaded.model.device), max_new_tokens=allowed
-                )
-            for place, new in zip(at, whole[:, width:].tolist(), strict=True):
-                found[place] = _decoded(loaded, new)
-            tick(len(at))
-    return found
-
-
-def _decoded(loaded: Loaded, new: list[int]) -> Generated:
-    end = next((at for at, token in enumerate(new) if token in loaded.stops), None)
-    text = loaded.tokenizer.decode(new[:end], skip_special_tokens=True)
-    return Generated(text.strip(), end is None)
-
-
-def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Positions in batches of like length, longest first, each at most `budget` tokens with its padding (or one row).
-
-    >>> list(batches_by_length([3, 9, 4, 4], 9))
-    [[1], [2, 3], [0]]
-    """
-    batch: list[int] = []
-    for at in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > budget:
-            yield batch
-            batch = []
-        batch.append(at)
-    if batch:
-        yield batch
-
-
-def forget(loaded: Loaded) -> None:
-    """Give back what the accelerator still holds of finished work."""
-    import torch
-
-    gc.collect()
-    if loaded.model.device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -10,20 +10,27 @@ import polars as pl
 from markupsafe import Markup
 
 from evaluate.holdout import Item
-from evaluate.metrics import FEW, paired
-from evaluate.verdict import FEWEST, SHARE
+from evaluate.measures import BY_NAME
+from evaluate.metrics import FEW, SLICED_BY, paired
+from evaluate.verdict import FEWEST
 
 TEMPLATES = Path(__file__).resolve().parent
-TITLES = {"base": "Base", "few_shot": "Few-shot base", "tuned": "Tuned"}
+TITLES = {
+    "base": "Base",
+    "few_shot": "Few-shot base",
+    "tuned": "Tuned",
+    "merged": "Merged",
+    "previous": "Previous adapter",
+    "endpoint": "Endpoint",
+}
 WORST, BEST = 12, 4  # items shown side by side: most by which the loss rose, then some by which it fell
 CHARACTERS = 1500  # of a text that is shown; more is cut with a note
-MEASURES = (
-    ("loss", "Loss, mean over items (nats a token)", False),
-    ("prompt_gain", "Gain from the own prompt (nats a token)", False),
-    ("exact_match", "Exact match", True),
-    ("label_accuracy", "Label accuracy", True),
-    ("token_f1", "Token F1", False),
-)
+SLICE_TITLES = {
+    "personal": "personal data (placeholders of scrub)",
+    "likeness": "likeness to training rows",
+    "synthetic": "synthetic or not",
+    "length": "length",
+}
 NOT_KNOWN = "–"
 
 
@@ -56,6 +63,9 @@ def render(figures: dict[str, Any], scores: pl.DataFrame, items: Sequence[Item])
         systems=systems,
         measures=_measures(figures),
         main_points=_main_points(figures),
+        metric_points=_metric_points(figures),
+        words=_words(figures),
+        without=_without(figures),
         forest=forest,
         spark=spark,
         bars=bars,
@@ -63,7 +73,6 @@ def render(figures: dict[str, Any], scores: pl.DataFrame, items: Sequence[Item])
         slice_tables=tables,
         few=FEW,
         fewest=FEWEST,
-        share=SHARE,
         samples=_samples(scores, items),
     )
 
@@ -71,11 +80,40 @@ def render(figures: dict[str, Any], scores: pl.DataFrame, items: Sequence[Item])
 def _main_points(figures: dict[str, Any]) -> list[Point]:
     found = []
     for other, comparison in figures["tuned_against"].items():
-        found.append(_point(f"Loss, {TITLES[other].lower()} − tuned", comparison["loss"]))
-        if comparison["control"] is not None:
+        found.append(_point(f"Loss, {TITLES[other].lower()} − tuned", comparison["metrics"]["loss"]["difference"]))
+        if comparison["control"] is not None and other == "base":
             found.append(_point("Prompt gain, tuned", comparison["prompt_gain"]))
             found.append(_point("Control: prompt gain, tuned − base", comparison["control"]))
     return [point for point in found if point is not None]
+
+
+def _metric_points(figures: dict[str, Any]) -> list[Point]:
+    """Tuned against base by the metrics that go from 0 to 1, each so that right is better."""
+    compared = figures["tuned_against"]["base"]["metrics"]
+    names = [name for name in figures["metrics"] if BY_NAME[name].better is not None]
+    found = [
+        _point(BY_NAME[name].title + (" (fewer)" if BY_NAME[name].better == "lower" else ""), compared[name]["difference"])
+        for name in names
+    ]
+    return [point for point in found if point is not None]
+
+
+def _words(figures: dict[str, Any]) -> list[dict[str, str]]:
+    """The word on each metric, tuned against base, for the first screen."""
+    compared = figures["tuned_against"]["base"]["metrics"]
+    return [
+        {"title": "Loss" if name == "loss" else BY_NAME[name].title, "word": each["verdict"], "class": each["verdict"].replace(" ", "-")}
+        for name, each in compared.items()
+        if each["verdict"] is not None and each["difference"]["n"]
+    ]
+
+
+def _without(figures: dict[str, Any]) -> str:
+    adjusted = figures["without_neighbours"]
+    if adjusted is None:
+        return ""
+    loss = adjusted["metrics"]["loss"]
+    return f"{_text(loss['difference']['value'], '{:+.4f}')} ({loss['verdict']}), on {adjusted['items']:,} items"
 
 
 def _point(title: str, interval: dict[str, Any]) -> Point | None:
@@ -87,16 +125,12 @@ def _point(title: str, interval: dict[str, Any]) -> Point | None:
 def _measures(figures: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     against = figures["tuned_against"]["base"]
-    differences = {
-        "loss": _cell(against["loss"], False, f", p {_p(against['loss_p'])}"),
-        "prompt_gain": _cell(against["control"], False),
-        "exact_match": _mcnemar(against["exact_match"]),
-        "label_accuracy": _mcnemar(against["label_accuracy"]),
-        "token_f1": _cell(against["token_f1"], False),
-    }
-    for key, title, share in MEASURES:
-        cells = [_cell(system[key], share) for system in figures["systems"].values()]
-        rows.append({"title": title, "cells": [*cells, differences[key]]})
+    for key, title in (("loss", "Loss, mean over items (nats a token)"), *((name, BY_NAME[name].title) for name in figures["metrics"])):
+        share = key != "loss" and BY_NAME[key].binary
+        cells = [_cell(system["metrics"][key], share) for system in figures["systems"].values()]
+        rows.append({"title": title, "cells": [*cells, _difference(against["metrics"][key])]})
+    cells = [_cell(system["prompt_gain"], False) for system in figures["systems"].values()]
+    rows.insert(1, {"title": "Gain from the own prompt (nats a token)", "cells": [*cells, _cell(against["control"], False)]})
     plain = [
         ("loss_per_token", "Loss, mean over tokens", "{:.4f}"),
         ("perplexity", "Perplexity", "{:,.2f}"),
@@ -105,9 +139,27 @@ def _measures(figures: dict[str, Any]) -> list[dict[str, Any]]:
     for key, title, layout in plain:
         cells = [{"value": _text(system[key], layout), "note": ""} for system in figures["systems"].values()]
         rows.append({"title": title, "cells": [*cells, {"value": "", "note": ""}]})
-    cut = [{"value": f"{system['cut']} of {system['generated']}", "note": ""} for system in figures["systems"].values()]
-    rows.append({"title": "Answers without an end within the limit", "cells": [*cut, {"value": "", "note": ""}]})
+    for key, title in (("bleu_corpus", "BLEU of the corpus"), ("chrf_corpus", "chrF of the corpus"), ("macro_f1", "Macro-F1 of labels")):
+        if any(key in system for system in figures["systems"].values()):
+            cells = [{"value": _text(system.get(key), "{:.2f}"), "note": ""} for system in figures["systems"].values()]
+            rows.append({"title": title, "cells": [*cells, {"value": "", "note": ""}]})
+    ends = [{"value": _ends(system), "note": ""} for system in figures["systems"].values()]
+    rows.append({"title": "Answers without an end", "cells": [*ends, {"value": "", "note": ""}]})
     return rows
+
+
+def _ends(system: dict[str, Any]) -> str:
+    return f"{system['generated'] - system['stops'].get('end', 0)} of {system['generated']}"
+
+
+def _difference(found: dict[str, Any]) -> dict[str, str]:
+    """Difference, its interval, p, items gained and lost, the word, and what could have been found."""
+    if not found["difference"]["n"]:
+        return {"value": NOT_KNOWN, "note": ""}
+    cell = _cell(found["difference"], False, f", p {_p(found['p'])}")
+    moved = f" (+{found['gained']} −{found['lost']} items)" if found["gained"] is not None else ""
+    least = f"; detectable: {found['detectable']:.3f}" if found["detectable"] is not None else ""
+    return {"value": f"{cell['value']} {found['verdict'] or ''}{moved}", "note": cell["note"] + least}
 
 
 def _cell(interval: dict[str, Any] | None, share: bool, more: str = "") -> dict[str, str]:
@@ -116,12 +168,6 @@ def _cell(interval: dict[str, Any] | None, share: bool, more: str = "") -> dict[
     layout = "{:.1%}" if share else "{:.4f}"
     note = f"{_text(interval['low'], layout)} to {_text(interval['high'], layout)}, n = {interval['n']:,}{more}"
     return {"value": _text(interval["value"], layout), "note": note}
-
-
-def _mcnemar(match: dict[str, Any]) -> dict[str, str]:
-    if not match["n"]:
-        return {"value": NOT_KNOWN, "note": ""}
-    return {"value": f"+{match['gained']} −{match['lost']}", "note": f"of {match['n']:,}, p {_p(match['p'])}"}
 
 
 def _p(value: float) -> str:
@@ -136,10 +182,13 @@ def _bars(figures: dict[str, Any]) -> list[dict[str, Any]]:
     """Bars of shares by system, 120 to 540 on the x axis for 0 to 1."""
     found: list[dict[str, Any]] = []
     y = 0
-    for key, title, _ in MEASURES[2:]:
+    for key in figures["metrics"]:
+        if BY_NAME[key].better is None:
+            continue
+        title = BY_NAME[key].title
         first = True
         for name, system in figures["systems"].items():
-            measured = system[key]
+            measured = system["metrics"][key]
             if None in (measured["value"], measured["low"], measured["high"]):
                 continue
             y += 30 if first else 0
@@ -153,7 +202,7 @@ def _bars(figures: dict[str, Any]) -> list[dict[str, Any]]:
                     "width": round(ends["value"] - 120, 1),
                     "low": round(ends["low"], 1),
                     "high": round(ends["high"], 1),
-                    "text": f"{measured['value']:.1%}" if key != "token_f1" else f"{measured['value']:.3f}",
+                    "text": f"{measured['value']:.1%}" if BY_NAME[key].binary else f"{measured['value']:.3f}",
                 }
             )
             first = False
@@ -165,8 +214,8 @@ def _slice_tables(slices: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     finite = [abs(each["difference"][side] or 0.0) for each in slices for side in ("value", "low", "high")]
     reach = max(finite, default=0.0) or 1.0
     return [
-        {"by": by, "rows": [_slice_row(each, reach) for each in slices if each["by"] == by]}
-        for by in ("label", "source")
+        {"by": by, "title": SLICE_TITLES.get(by, by), "rows": [_slice_row(each, reach) for each in slices if each["by"] == by]}
+        for by in ("label", *(each for each in SLICED_BY if each != "label"))
         if any(each["by"] == by for each in slices)
     ]
 
@@ -243,7 +292,14 @@ def _sample(item: Item, by_system: dict[tuple[int, str], dict[str, Any]], at: in
     for name, title in TITLES.items():
         row = by_system.get((at, name))
         if row is not None and row["output"] is not None:
-            sides.append({"title": title, "text": _short(row["output"]) or "(nothing)", "exact": row["exact_match"], "cut": row["cut"]})
+            sides.append(
+                {
+                    "title": title,
+                    "text": _short(row["output"]) or "(nothing)",
+                    "exact": row.get("exact_match") == 1.0,
+                    "cut": row["stop"] != "end",
+                }
+            )
     return {
         "heading": heading,
         "id": item.id,

@@ -15,7 +15,7 @@ from tokenizers import models as tokenizer_models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from curate.record import FineryError, InputError, StageFailure
-from evaluate import ask, holdout, models
+from evaluate import holdout, inference, models, systems
 from evaluate.evaluate import Params, build
 from tests.helpers import section
 
@@ -197,18 +197,18 @@ def test_control_asks_behind_another_prompt(bytes_world):
 def test_answers_do_not_depend_on_what_else_is_in_the_batch(bytes_world):
     base = models.load_base(bytes_world / "base", "none", "fp32")
     prompts = [list(range(1, length)) for length in (3, 40, 9, 10, 27)]
-    together = models.generate(base, prompts, 6, 4096, lambda _: None)
-    alone = [models.generate(base, [prompt], 6, 1, lambda _: None)[0] for prompt in prompts]
+    together = inference.generate(base, prompts, 6, 4096, lambda _: None)
+    alone = [inference.generate(base, [prompt], 6, 1, lambda _: None)[0] for prompt in prompts]
     assert together == alone
-    losses, one_by_one = (models.token_losses(base, prompts, budget, lambda _: None) for budget in (4096, 1))
+    losses, one_by_one = (inference.token_losses(base, prompts, budget, lambda _: None) for budget in (4096, 1))
     for a, b in zip(losses, one_by_one, strict=True):
         assert np.allclose(a[1:], b[1:], atol=1e-5)
 
 
 def test_no_more_tokens_than_the_model_can_see(bytes_world):
     base = models.load_base(bytes_world / "base", "none", "fp32")
-    full = models.generate(base, [[1] * 256, [1] * 255], 5, 4096, lambda _: None)
-    assert full[0] == models.Generated("", True)
+    full = inference.generate(base, [[1] * 256, [1] * 255], 5, 4096, lambda _: None)
+    assert full[0] == inference.Generated("", "context", 0)
 
 
 def test_few_shot_shows_training_rows_and_never_by_label(bytes_world):
@@ -315,11 +315,24 @@ def test_require_fails_after_the_report_is_written(parts, tmp_path):
     assert (tmp_path / "reports" / "evaluation.html").is_file() and (tmp_path / "out" / "metrics.json").is_file()
 
 
-def test_systems_that_were_asked_different_things_are_not_compared(bytes_world):
-    found = scores(bytes_world)
-    base, tuned = (found.filter(pl.col("system") == system) for system in ("base", "tuned"))
+def test_systems_that_were_asked_different_things_are_not_compared():
+    rows = [{"asked": "a", "tokens": 3}, {"asked": "b", "tokens": 2}]
+    systems.check_same_questions({"base": rows, "tuned": [dict(row) for row in rows]})
+    for broken in (rows[:1], rows[::-1], [rows[0], {"asked": "c", "tokens": 2}], [rows[0], {"asked": "b", "tokens": 1}]):
+        with pytest.raises(StageFailure, match="base and tuned were not asked the same"):
+            systems.check_same_questions({"base": rows, "tuned": broken})
+
+
+def test_a_system_with_another_prompt_stops_the_evaluation(parts, tmp_path, monkeypatch):
+    true = systems.ask.ask
+
+    def other(system, loaded, weights, begin, questions, settings):
+        made = true(system, loaded, weights, begin, questions, settings)
+        return [row | {"asked": "other"} if system == "tuned" and at == 3 else row for at, row in enumerate(made)]
+
+    monkeypatch.setattr(systems.ask, "ask", other)
     with pytest.raises(StageFailure, match="not asked the same"):
-        ask.check_same_questions([base, tuned.with_columns(pl.lit("x").alias("asked"))])
+        run(parts, tmp_path, "generate_items=0", "few_shot=0")
 
 
 # What training on true and on shuffled answers looks like.
@@ -361,7 +374,7 @@ def tuned_on(root: Path, rows: list[tuple[str, str, str]], name: str) -> dict:
 def test_training_on_true_answers_is_better(task_world, capsys):
     found = tuned_on(task_world, task(400, seed=1), "true")
     assert found["verdict"] == "better", found["reason"]
-    assert found["systems"]["tuned"]["exact_match"]["value"] > 0.9 > found["systems"]["base"]["exact_match"]["value"]
+    assert found["systems"]["tuned"]["metrics"]["exact_match"]["value"] > 0.9 > found["systems"]["base"]["metrics"]["exact_match"]["value"]
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1].startswith("Verdict: better. ") and printed[-1].endswith("true-reports/evaluation.html")
 
@@ -374,6 +387,119 @@ def test_training_on_shuffled_answers_is_not_shown_though_the_loss_fell(task_wor
     found = tuned_on(
         task_world, [(prompt, answer, label) for (prompt, _, label), answer in zip(rows, answers, strict=True)], f"shuffled-{order}"
     )
-    assert found["tuned_against"]["base"]["loss"]["low"] > 0.2  # loss alone would call it better
+    assert found["tuned_against"]["base"]["metrics"]["loss"]["difference"]["low"] > 0.2  # loss alone would call it better
     assert found["verdict"] == "not shown"
     assert "learned the style of the answers, and not to answer" in found["reason"]
+
+
+# Side effects, more systems, short memory.
+
+
+@pytest.fixture(scope="module")
+def canary_world(tmp_path_factory):
+    """Rows of which 20 are canaries, a base that saw none of them, and two adapters: one overtrained on all, one on the task alone."""
+    root = tmp_path_factory.mktemp("canaries")
+    draw = random.Random(8)
+    letters = [f"w{at}" for at in range(30)]
+    tokenizer = word_tokenizer(["[ask]", "[reply]", *letters, *(word.capitalize() for word in letters), *(f"{word}." for word in letters)])
+    model = tiny(len(tokenizer))
+    save_base(root / "base", model, tokenizer)
+
+    def made(count, source, at):
+        texts = [" ".join(draw.choices(letters, k=5)).capitalize() + "." for _ in range(count)]
+        return [
+            formatted((f"[ask] w{number % 30} w{number // 30} [reply]", text, None), at + number, tokenizer) | {"source": source}
+            for number, text in enumerate(texts)
+        ]
+
+    planted, others = made(20, "canary", 0), made(60, "t.csv", 100)
+    save_format(root / "format", [*planted, *others], made(12, "t.csv", 300))
+    (root / "general.jsonl").write_bytes(b"".join(orjson.dumps({"text": " ".join(draw.choices(letters, k=8))}) + b"\n" for _ in range(40)))
+    for name, rows, steps in (("overtrained", planted, 150), ("ordinary", others, 15)):
+        adapted = lora(LlamaForCausalLM.from_pretrained(root / "base" / "model", dtype=torch.float32), rank=16)
+        fit(adapted, rows, steps=steps, rate=1e-2)
+        adapted.save_pretrained(root / name / "adapter")
+    return root
+
+
+def evaluated(root: Path, name: str, out: Path, *overrides: str) -> dict:
+    build(root / "format", root / "base", root / name, out / "out", params(out / "reports", "few_shot=0", "generate_items=4", *overrides))
+    return orjson.loads((out / "out" / "metrics.json").read_bytes())
+
+
+def test_a_model_overtrained_on_canaries_is_flagged_and_its_base_is_not(canary_world, tmp_path):
+    found = evaluated(canary_world, "overtrained", tmp_path)
+    assert found["memorisation"]["tuned"]["flagged"] and found["memorisation"]["tuned"]["top"] >= 15
+    assert not found["memorisation"]["base"]["flagged"]
+    assert found["verdict"] == "worse" and found["reason"].startswith("It learnt rows by heart")
+    assert evaluated(canary_world, "overtrained", tmp_path, "verdict.memorised=flag")["reason"].startswith("The ")
+
+
+def test_what_was_forgotten_fails_the_verdict_above_its_limit_only(canary_world, tmp_path):
+    general = f"general={canary_world / 'general.jsonl'}"
+    found = evaluated(canary_world, "overtrained", tmp_path, general, "verdict.memorised=flag")
+    assert found["forgetting"]["rise"]["low"] > 0.1
+    assert found["verdict"] == "worse" and found["reason"].startswith("It forgot")
+    assert not evaluated(canary_world, "overtrained", tmp_path, general, "verdict.memorised=flag", "verdict.forgetting=null")[
+        "reason"
+    ].startswith("It forgot")
+    with pytest.raises(InputError, match=r"nowhere\.jsonl: no such file"):
+        evaluated(canary_world, "ordinary", tmp_path, "general=nowhere.jsonl")
+
+
+def test_a_merged_model_and_an_earlier_adapter_are_asked_the_same(canary_world, tmp_path):
+    from peft import PeftModel
+
+    base = LlamaForCausalLM.from_pretrained(canary_world / "base" / "model", dtype=torch.float32)
+    PeftModel.from_pretrained(base, canary_world / "ordinary" / "adapter").merge_and_unload().save_pretrained(tmp_path / "merged")
+    evaluated(canary_world, "ordinary", tmp_path, f"merged={tmp_path / 'merged'}", f"previous={canary_world / 'overtrained' / 'adapter'}")
+    losses = {
+        system: scores(tmp_path).filter(pl.col("system") == system)["loss"].to_list() for system in ("base", "tuned", "merged", "previous")
+    }
+    assert losses["merged"] == pytest.approx(losses["tuned"], abs=1e-4)
+    assert len({tuple(each) for each in losses.values()}) == 4 or losses["merged"] == losses["tuned"]
+    with pytest.raises(InputError, match=r"evaluate.previous = v0: neither a folder nor a git revision"):
+        evaluated(canary_world, "ordinary", tmp_path, "previous=v0")
+    with pytest.raises(InputError, match="nowhere: no model there"):
+        evaluated(canary_world, "ordinary", tmp_path, "merged=nowhere")
+
+
+def test_short_memory_halves_the_batch_and_leaves_out_what_never_fits(capsys):
+    asked: list[int] = []
+
+    def work(rows):
+        asked.append(len(rows))
+        if len(rows) > 2 or [0] in rows:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return [sum(row) for row in rows]
+
+    assert inference.in_halves(work, [[1], [2], [3], [4], [0]], lambda _: -1) == [1, 2, 3, 4, -1]
+    assert asked == [5, 2, 3, 1, 2, 1, 1]
+    assert "does not fit into memory, even alone" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="other"):
+        inference.in_halves(lambda _: (_ for _ in ()).throw(RuntimeError("other")), [[1]], lambda _: -1)
+
+
+def test_answers_are_recorded_with_what_the_model_saw(bytes_world):
+    rows = [orjson.loads(line) for line in (bytes_world / "out" / "answers" / "base.jsonl").read_bytes().splitlines()]
+    assert len(rows) == 9 and all(row["prompt"].startswith("Q: ") and row["prompt"].endswith("A:") for row in rows)
+    assert {row["stop"] for row in rows} <= {"end", "length"} and all(row["cut"] == (row["stop"] == "length") for row in rows)
+    assert not list(bytes_world.glob(".out-answers*"))
+
+
+def test_a_run_that_broke_off_asks_nothing_twice(parts, tmp_path, monkeypatch):
+    true, asked = inference.batch_answers, []
+
+    def count(loaded, prompts, most):
+        asked.append(len(prompts))
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return true(loaded, prompts, most)
+
+    monkeypatch.setattr(inference, "batch_answers", count)
+    with pytest.raises(KeyboardInterrupt):
+        run(parts, tmp_path, "batch_tokens=100", "few_shot=0")
+    assert list(tmp_path.glob(".out-answers/base-*.answers.jsonl")) and not (tmp_path / "out").exists()
+    run(parts, tmp_path, "batch_tokens=100", "few_shot=0")
+    answers = [row for name in ("base", "tuned") for row in (tmp_path / "out" / "answers" / f"{name}.jsonl").read_bytes().splitlines()]
+    assert sum(asked) - asked[3] == len(answers) == 36

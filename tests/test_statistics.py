@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluate.statistics import bootstrap, holm, mcnemar, sign_flip, wilson
+from bench import coverage
+from evaluate import power
+from evaluate.statistics import bootstrap, holm, mcnemar, paired_shares, sign_flip, wilson
 
 
 def test_wilson_by_hand():
@@ -81,3 +83,33 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_paired_shares_as_published():
+    # Newcombe (1998), table II: of 50 items 36 right with both, 12 with one only, 2 with the other only, none with neither
+    found = paired_shares(2, 12, 50, 48)
+    assert found.value == pytest.approx(-0.2)
+    assert -0.36 < found.low < -0.2 < found.high < -0.03
+    none = paired_shares(0, 0, 40, 20)
+    assert none.low < 0 < none.high  # a bootstrap would have no width here
+
+
+def test_groups_say_less_than_as_many_single_items():
+    random = np.random.default_rng(4)
+    values = np.repeat(random.normal(0.3, 1, 40), 5)
+    groups = np.repeat(np.arange(40), 5).tolist()
+    single, grouped = bootstrap(values, 0), bootstrap(values, 0, groups=groups)
+    assert (grouped.high - grouped.low) / (single.high - single.low) == pytest.approx(5**0.5, rel=0.15)
+    assert sign_flip(values, 0, groups=groups) > sign_flip(values, 0)
+    once = bootstrap(values[::5], 0)
+    assert (grouped.low, grouped.high) == pytest.approx((once.low, once.high))
+    assert bootstrap([1.0, 2.0], 0, groups=["a", "a"]).high == math.inf
+
+
+def test_simulated_hold_outs_keep_their_word():
+    """The quick form of bench/coverage.py."""
+    assert 0.93 <= coverage.coverage(coverage.accuracy, 400, 1) <= 0.975
+    assert 0.925 <= coverage.coverage(coverage.share_difference, 400, 1) <= 0.975
+    assert coverage.called("share", 0.0, 150, 200, 2)[0] <= 0.05
+    assert coverage.called("share", coverage.stated("share", 150, 1), 150, 100, 3)[0] >= 0.8
+    assert power.of_shares(0, 0, 5) is None and power.of_means(np.array([0.1, 0.2])) is None

@@ -3,21 +3,25 @@
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import polars as pl
 import pytest
 
-from evaluate import metrics, page
+from evaluate import measures, metrics, page
 from evaluate.holdout import Item, by_hash, partners
 from evaluate.statistics import Interval
-from evaluate.verdict import Paired, judge
+from evaluate.verdict import Difference, Rule, judge, word
 
 UP, DOWN, OPEN = Interval(0.5, 0.4, 0.6, 80), Interval(-0.5, -0.6, -0.4, 80), Interval(0.01, -0.1, 0.12, 80)
 NONE = Interval(float("nan"), float("nan"), float("nan"), 0)
-SAME, FEWER, MORE = Paired(3, 4, 80, 1.0), Paired(1, 12, 80, 0.003), Paired(12, 1, 80, 0.003)
+SAME = Difference(Interval(-0.01, -0.08, 0.06, 80), 1.0, 0.1, "not shown", 3, 4)
+FEWER = Difference(Interval(-0.14, -0.23, -0.05, 80), 0.003, 0.1, "worse", 1, 12)
+MORE = Difference(Interval(0.14, 0.05, 0.23, 80), 0.003, 0.1, "better", 12, 1)
+RULE = Rule("loss", ("exact_match", "label_accuracy"), 0.1, 0.1, "fail")
 
 
 @pytest.mark.parametrize(
-    ("loss", "gain", "control", "matches", "word", "says"),
+    ("loss", "gain", "control", "matches", "expected", "says"),
     [
         (UP, UP, UP, (SAME,), "better", "own prompt helps"),
         (UP, UP, UP, (MORE,), "better", "fell"),
@@ -27,23 +31,49 @@ SAME, FEWER, MORE = Paired(3, 4, 80, 1.0), Paired(1, 12, 80, 0.003), Paired(12, 
         (UP, OPEN, UP, (SAME,), "not shown", "learned the style"),  # the base does worse behind own prompts, the tuned alike
         (UP, UP, Interval(0.049, 0.01, 0.09, 80), (SAME,), "not shown", "10% of the fall"),  # surely there, and next to nothing
         (UP, UP, Interval(0.051, 0.01, 0.09, 80), (SAME,), "better", "own prompt helps"),
-        (UP, UP, UP, (SAME, FEWER), "not shown", "12 lost, 1 gained"),
+        (UP, UP, UP, (SAME, FEWER), "not shown", "12 items lost, 1 gained"),
         (UP, UP, Interval(0.5, 0.4, 0.6, 4), (SAME,), "not shown", "only 4 items"),
         (DOWN, UP, UP, (MORE,), "worse", "rose"),
-        (OPEN, UP, UP, (FEWER,), "worse", "12 lost"),
+        (OPEN, UP, UP, (FEWER,), "worse", "12 items lost"),
         (OPEN, UP, UP, (MORE,), "not shown", "holds zero"),
         (Interval(0.5, 0.4, 0.6, 9), UP, UP, (SAME,), "not shown", "Only 9"),
         (Interval(0.5, 0.0, 0.6, 80), UP, UP, (SAME,), "not shown", "holds zero"),
     ],
 )
-def test_rule(loss, gain, control, matches, word, says):
-    verdict = judge(loss, gain, control, matches)
-    assert verdict.word == word
+def test_rule(loss, gain, control, matches, expected, says):
+    p = 0.001 if loss.low * loss.high > 0 else 0.3
+    found = dict(zip(RULE.guards, matches, strict=False)) | {"loss": Difference(loss, p, 0.05, word(loss, p))}
+    verdict = judge(found, gain, control, [], RULE)
+    assert verdict.word == expected
     assert says in verdict.reason
 
 
+def test_a_broken_limit_comes_before_everything():
+    verdict = judge({"loss": Difference(UP, 0.001, 0.05, "better")}, UP, UP, ["It forgot."], RULE)
+    assert (verdict.word, verdict.reason) == ("worse", "It forgot.")
+
+
+def test_another_primary_decides():
+    rule = Rule("exact_match", ("chrf",), 0.1, None, "flag")
+    loss = Difference(DOWN, 0.001, 0.05, "worse")
+    assert judge({"loss": loss, "exact_match": MORE}, UP, None, [], rule).word == "better"
+    chrf = Difference(DOWN, 0.001, 0.05, "worse")
+    assert judge({"loss": loss, "exact_match": MORE, "chrf": chrf}, UP, None, [], rule).word == "not shown"
+    assert judge({"loss": loss, "exact_match": SAME, "chrf": chrf}, UP, None, [], rule).word == "worse"
+    with pytest.raises(ValueError, match="'words' is none of loss"):
+        Rule("words", (), None, None, "flag")
+
+
+def test_a_word_needs_interval_test_and_ten_items():
+    assert (word(UP, 0.01), word(UP, 0.06), word(DOWN, 0.01), word(Interval(0.5, 0.4, 0.6, 9), 0.01)) == (
+        "better", "not shown", "worse", "not shown",
+    )  # fmt: skip
+
+
 def item(at: int, label: str | None, source: str = "a.csv", prompt: str = "ask", answer: str = "yes") -> Item:
-    return Item(f"id{at}", source, at + 1, "chat", label, prompt, answer, (1, 2, 3, 4), (False, False, True, True), 2, 4)
+    return Item(
+        f"id{at}", source, at + 1, "chat", label, prompt, answer, np.array([1, 2, 3, 4]), np.array([False, False, True, True]), 2, 4
+    )
 
 
 @pytest.mark.parametrize("sizes", [(5, 5, 5), (2, 1), (6, 2, 1), (1, 1, 1, 1), (9,), (3, 3), (50, 1)])
@@ -71,17 +101,17 @@ def test_choice_by_hash_is_stable_when_rows_are_added():
 
 def test_matches_fold_and_know_labels():
     scores = _scores([("a", "Lost_card", "lost_card "), ("b", "lost_card", "please help"), (None, "Yes, done.", "no")])
-    assert scores.filter(pl.col("system") == "tuned")["exact_match"].to_list() == [True, False, False]
-    assert scores.filter(pl.col("system") == "tuned")["label_right"].to_list() == [None, None, None]
+    assert scores.filter(pl.col("system") == "tuned")["exact_match"].to_list() == [1.0, 0.0, 0.0]
+    assert scores.filter(pl.col("system") == "tuned")["label_accuracy"].to_list() == [None, None, None]
     labelled = _scores([("lost_card", "Lost_card", " LOST_card"), ("lost_card", "lost_card", "other")])
-    assert labelled.filter(pl.col("system") == "tuned")["label_right"].to_list() == [True, False]
+    assert labelled.filter(pl.col("system") == "tuned")["label_accuracy"].to_list() == [1.0, 0.0]
 
 
 def test_token_f1():
-    assert metrics.token_f1("", "") == 1.0
-    assert metrics.token_f1("", "a") == 0.0
-    assert metrics.token_f1("12+35", "99*3") == 0.0
-    assert metrics.token_f1("a a b", "a b b") == pytest.approx(2 / 3)
+    assert measures.token_f1("", "") == 1.0
+    assert measures.token_f1("", "a") == 0.0
+    assert measures.token_f1("12+35", "99*3") == 0.0
+    assert measures.token_f1("a a b", "a b b") == pytest.approx(2 / 3)
 
 
 def test_slices_are_marked_and_corrected():
@@ -94,6 +124,7 @@ def test_slices_are_marked_and_corrected():
     assert left_out == 0
 
 
+NAMES = ("exact_match", "label_accuracy", "token_f1", "refusal", "words")
 HOSTILE = '<script>alert(1)</script></table>{{ 7*7 }}{% raw %}"><img src=x onerror=alert(2)>=cmd|" /C calc"!A0\u202e\x00'
 
 
@@ -118,10 +149,19 @@ def _scores(rows: list[tuple[str | None, str, str]], source: str = "a.csv") -> p
             loss = (2.0 if system == "base" else 1.0) + at % 7 / 10
             entry = {"item": at, "id": f"id{at}", "source": source, "line": at + 1, "kind": "chat", "label": label, "system": system}
             entry |= {"asked": "x", "shots": 0, "tokens": 4, "loss_sum": 4 * loss, "loss": loss, "answer_loss": loss, "other_id": "o"}
-            entry |= {"other_loss": loss + 1, "prompt_gain": 1.0 + at % 3, "cut": False}
+            entry |= {
+                "other_loss": loss + 1,
+                "prompt_gain": 1.0 + at % 3,
+                "stop": "end",
+                "group": f"id{at}",
+                "length": "short",
+                "personal": "no",
+                "synthetic": "no",
+                "likeness": "none",
+            }
             entry |= {"output": output if system == "tuned" else "?"}
             found.append(entry)
-    return metrics.with_matches(pl.DataFrame(found, schema=metrics.SCORES), [answer for _, answer, _ in rows])
+    return metrics.with_measures(pl.DataFrame(found, schema=metrics.SCORES), [answer for _, answer, _ in rows], NAMES)
 
 
 def _page(hostile: str) -> str:
@@ -130,7 +170,8 @@ def _page(hostile: str) -> str:
     rows = [(hostile, hostile, hostile)] * 12
     scores = _scores(rows, source=hostile)  # type: ignore[arg-type]
     items = [item(at, hostile, hostile, prompt=hostile, answer=hostile) for at in range(12)]
-    figures, _ = figures_of(scores, seed=0, resamples=200)
+    beside: dict = {"memorisation": {}, "forgetting": None}
+    figures, _ = figures_of(scores, [hostile] * 12, NAMES, RULE, beside, seed=0, resamples=200)
     figures |= {"left_out": {}, "base": {"name": hostile, "revision": hostile, "kind": "hub"}, "dataset": None}
     return page.render(metrics.tidy(figures), scores, items)
 
