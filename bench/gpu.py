@@ -71,6 +71,7 @@ def make_base(folder: Path, shape: Shape, dtype: str) -> None:
 
     torch.manual_seed(0)
     torch.set_default_dtype(getattr(torch, dtype))
+    torch.set_default_device("cuda" if torch.cuda.is_available() else "cpu")  # drawing 8 billion weights takes a processor minutes
     config = LlamaConfig(
         vocab_size=shape.vocab,
         hidden_size=shape.hidden,
@@ -92,6 +93,10 @@ def make_base(folder: Path, shape: Shape, dtype: str) -> None:
     about = {"name": "random", "model": "model", "kind": "tiny", "revision": None, "context": shape.length * 2, "vocab": shape.vocab}
     (folder / "base.json").write_text(json.dumps(about | {"parameters": model.num_parameters()}))
     torch.set_default_dtype(torch.float32)
+    torch.set_default_device("cpu")
+    del model
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def make_data(folder: Path, shape: Shape) -> None:
@@ -247,6 +252,7 @@ def run(names: list[str], folder: Path) -> list[Figures]:
                 if done.returncode:
                     raise SystemExit(f"gpu: {name}, {who}, {quantize} failed:\n{done.stderr[-2000:]}")
                 found.append(Figures(**json.loads(done.stdout.splitlines()[-1])))
+                print(report(found[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     return found
 
 

@@ -116,7 +116,7 @@ def test_the_audit_finds_no_original_downstream_and_finds_one_that_is_planted(bu
 def test_the_tuned_model_beats_its_base_and_the_verdict_says_so(built: Path) -> None:
     evaluation = json.loads((built / "reports/evaluation.json").read_text())
     assert evaluation["verdict"] == "better", evaluation["reason"]
-    fall = evaluation["tuned_against"]["base"]["loss"]
+    fall = evaluation["tuned_against"]["base"]["metrics"]["loss"]["difference"]
     assert 0 < fall["low"] < fall["high"]
 
 
