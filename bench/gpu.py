@@ -23,7 +23,7 @@ from typing import Any
 from bench.measure import ROOT
 
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12, "3090": 71e12}  # dense bf16 FLOP/s
-SKIPPED = 2  # steps before the clock starts: allocation, autotuning
+SKIPPED = 5  # steps before the clock starts: memory is taken, kernels are loaded
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,16 @@ class Shape:
 
 
 SHAPES = {
-    "1b": Shape(2048, 8192, 16, 32, 8, 128_256, 4096, 12),
-    "8b": Shape(4096, 14_336, 32, 32, 8, 128_256, 4096, 8),
-    "miniature": Shape(64, 128, 2, 4, 2, 512, 128, 5),
+    "1b": Shape(2048, 8192, 16, 32, 8, 128_256, 4096, 24),
+    "8b": Shape(4096, 14_336, 32, 32, 8, 128_256, 4096, 14),
+    "miniature": Shape(64, 128, 2, 4, 2, 512, 128, 8),
 }
 
 
 @dataclass(frozen=True)
 class Figures:
-    """One measurement. `planned`: bytes that train.plan had said; `peak`: bytes that were taken (on a CPU none is known)."""
+    """One measurement. `planned`: bytes that train.plan had said, without what CUDA takes for itself; `peak`: bytes that tensors took (on
+    a CPU none is known)."""
 
     shape: str
     who: str
@@ -100,18 +101,21 @@ def make_base(folder: Path, shape: Shape, dtype: str) -> None:
 
 
 def make_data(folder: Path, shape: Shape) -> None:
-    """Rows of random tokens, some an eighth, some all of the length: enough for the steps, and a few more."""
+    """Rows of random tokens, an eighth of the length or more, that fill packs to the last token or nearly so."""
     import numpy as np
     import polars as pl
 
     from curate import store
 
     random = np.random.default_rng(0)
-    lengths, total = [shape.length], shape.length
-    while total < shape.length * (shape.steps + 3):
-        lengths.append(int(random.integers(shape.length // 8, shape.length)))
-        total += lengths[-1]
-    ids = [random.integers(3, shape.vocab, length).tolist() for length in lengths]
+    lengths: list[int] = []
+    for _ in range(shape.steps + 3):
+        left = shape.length
+        while left:
+            taken = left if left < shape.length // 4 else int(random.integers(shape.length // 8, left + 1))
+            lengths.append(taken)
+            left -= taken
+    ids = [random.integers(3, shape.vocab, length).tolist() for length in [shape.length, *lengths]]
     rows = pl.DataFrame({"input_ids": ids, "labels": ids}, schema={"input_ids": pl.List(pl.Int32), "labels": pl.List(pl.Int32)})
     (folder / "kept" / "train").mkdir(parents=True)
     store.write_parquet(rows, folder / "kept" / "train" / "part-00000.parquet")
@@ -168,21 +172,33 @@ def measure(name: str, who: str, quantize: str, folder: Path) -> Figures:
     most = next((value for key, value in PEAK.items() if key in device), None)
     mfu = None if most is None else 4 * weights * speed / most
     return Figures(
-        name, who, quantize, params.gradient_checkpointing, speed, peak, found.memory.total, mfu, device, float(done.training_loss)
+        name,
+        who,
+        quantize,
+        params.gradient_checkpointing,
+        speed,
+        peak,
+        found.memory.total - found.memory.device,
+        mfu,
+        device,
+        float(done.training_loss),
     )
 
 
 def _ours(base: Path, quantize: str, read: Any, params: Any, scratch: Path, clock: Any) -> Any:
     import torch
 
-    from train import adapters, models, trainer
+    from train import adapters, attention, models, trainer
 
     bf16 = models.bf16("auto")
     model, tokenizer = models.load_base(base, quantize, torch.bfloat16 if bf16 else torch.float32)
     fields = trainer.common_fields(params, scratch, bf16, False, True) | trainer.method_fields(params, read.longest)
     fields |= {"save_strategy": "no"}
-    made = trainer.make(params, adapters.with_adapter(model, params), None, None, tokenizer, read.rows, None, fields, [clock])
+    made: Any = trainer.make(params, adapters.with_adapter(model, params), None, None, tokenizer, read.rows, None, fields, [clock])
     adapters.keep_fp32(made.model)
+    if bf16:
+        adapters.without_casts(made.model, params)
+        attention.use(made.model.get_base_model())
     return made
 
 

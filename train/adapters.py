@@ -65,6 +65,15 @@ def keep_fp32(model: Any) -> None:
                 parameter.data = parameter.data.float()
 
 
+def without_casts(model: Any, params: "Params") -> None:
+    """Under autocast, PEFT's cast of a LoRA layer's input to the adapter's fp32 is undone at once: bits stay the same, but every layer
+    keeps a copy of its input for the way back. For models that are called under autocast alone."""
+    if params.adapter in ("lora", "rslora"):
+        for module in model.modules():
+            if hasattr(module, "cast_input_dtype_enabled"):
+                module.cast_input_dtype_enabled = False
+
+
 def portable(source: str, name: str) -> str:
     """`source` as an adapter may name it: an id as it is, a folder relative to the project's root, or else just `name`.
 

@@ -11,7 +11,8 @@ from transformers import set_seed
 
 from curate.record import InputError
 from curate.stage import say
-from train import adapters, checkpoints, models, rewards, rows, trainer
+from train import adapters, attention, checkpoints, models, rewards, rows, trainer
+from train.allowed import PACKED
 from train.sizes import parameters
 from train.watch import SURE, Watch, advice
 
@@ -79,10 +80,15 @@ def fit(data: Path, base: Path, adapter: Path | None, folder: Path, params: "Par
         [Watch(trainer.measure(params.method), SURE if params.method in ("dpo", "kto") else 1.0)],
     )
     adapters.keep_fp32(made.model)
+    fused = False
+    if bf16 and params.method in PACKED:
+        adapters.without_casts(made.model, params)
+        fused = params.packing and attention.use(_bare(made.model))
     counts = _counts(made.model, train, validation)
     hardware = {
         "device": models.device(),
         "precision": "bf16" if bf16 else "fp32",
+        "attention": attention.NAME if fused else "sdpa",
         "threads": torch.get_num_threads(),
         "processes": made.args.world_size,
     }
@@ -95,6 +101,11 @@ def fit(data: Path, base: Path, adapter: Path | None, folder: Path, params: "Par
         done = made.train(resume_from_checkpoint=str(resume) if resume else None)
     _save(made, data, base, adapter, tokenizer)
     return _story(made, counts, hardware, None if resume else float(done.training_loss), labels)
+
+
+def _bare(model: Any) -> Any:
+    """The base model within the adapter."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _check(train: rows.Rows, validation: rows.Rows, model: Any, data: Path, base: Path, params: "Params") -> None:

@@ -22,6 +22,7 @@ from train.sizes import CONTEXT, FP32, Memory, activations, parameters, weight_b
 from train.train import Params
 
 GIB = 2**30
+TILE = (4096, 32_768)  # tokens and words of the vocabulary whose outputs TRL holds at a time
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,9 @@ def memory_of(base: Path, params: Params, work: Work) -> tuple[int, int, Memory]
     weights = weight_bytes(model, params.quantize, held, tuple(models.HEAD_NAMES))
     text = model.config.get_text_config()
     vocabulary, layers = int(text.vocab_size), int(text.num_hidden_layers)
-    largest = max((module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear)), default=0)
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not output]
+    largest = max((module.weight.numel() for module in linear), default=0)
     adapted = adapted_model(model, params)
     count, trainable = parameters(adapted)
     body = adapted.base_model.model if params.adapter not in ("full", *allowed.VIRTUAL) else model
@@ -108,12 +111,20 @@ def memory_of(base: Path, params: Params, work: Work) -> tuple[int, int, Memory]
     if params.adapter == "full" and bf16:
         kept += count * 2  # autocast keeps the rounded weights of a step
     on_device = CONTEXT if torch.cuda.is_available() else 0.0
-    outputs = 0 if params.method in allowed.HEADS else work.rows * work.length * vocabulary
-    logits = float(outputs * (2 * FP32 + 2 * width))  # outputs and their probabilities in fp32, outputs as computed, and their gradient
+    logits = 0.0 if params.method in allowed.HEADS else _logits(params.method, work.rows * work.length, vocabulary, text.hidden_size, width)
     reference = weights if params.adapter == "full" and params.method in ("dpo", "kto") else 0.0
     adapter = 0.0 if params.adapter == "full" else float(trainable * FP32)
     memory = Memory(weights, adapter, float(trainable * FP32), float(2 * trainable * FP32), kept, logits, reference, on_device)
     return count, trainable, memory
+
+
+def _logits(method: str, tokens: int, vocabulary: int, hidden: int, width: int) -> float:
+    """Bytes of the outputs. ORPO's are there whole (in fp32, with their probabilities, as computed, and their gradient); the others' a
+    tile at a time, with the gradient of the states before the head in fp32 (TRL's ChunkedLogProbFunction)."""
+    if method == "orpo":
+        return float(tokens * vocabulary * (2 * FP32 + 2 * width))
+    tile = min(tokens, TILE[0]) * min(vocabulary, TILE[1])
+    return float(tile * width + 2 * tokens * hidden * FP32)
 
 
 def empty_model(base: Path, params: Params, dtype: Any, scores: int) -> Any:
@@ -144,7 +155,7 @@ def adapted_model(model: Any, params: Params) -> Any:
     with torch.device("meta"):
         adapted = get_peft_model(model, peft_config(params), autocast_adapter_dtype=False)
     for parameter in adapted.parameters():  # what a step computes with, not what is held
-        parameter.data = parameter.data.to("meta")
+        parameter.data = parameter.data.to("meta", dtype=model.dtype)
     return adapted
 
 
