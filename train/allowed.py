@@ -9,6 +9,7 @@ QUANTIZE = ("none", "int8", "nf4")
 PAIRS = ("dpo", "orpo", "kto", "reward")  # methods that learn from preference rows
 HEADS = ("reward", "classify")  # methods whose model ends in a head that scores, not in one that writes
 PACKED = ("sft", "pretrain")  # methods whose rows may share a sequence
+SHARES = {"dpo": 1 / 8, "orpo": 1 / 8, "kto": 1 / 8, "grpo": 1 / 8, "reward": 1 / 4}  # of the learning rate of sft
 VIRTUAL = ("prompt", "prefix")  # adapters that are tokens put before the row, not changes of the weights
 MERGED = ("lora", "dora", "rslora", "ia3")  # adapters that can be folded into the base's weights
 
@@ -52,6 +53,25 @@ def setting_refusal(
     if method == "grpo" and batch_size % generations:
         return f"method grpo: batch_size ({batch_size}) must be a multiple of generations ({generations}): a batch holds whole groups"
     return None
+
+
+def batch_size(method: str, packing: bool, generations: int) -> int:
+    """Rows of a forward pass where `batch_size` is auto: the fewest with which the method compares, more where rows are short."""
+    if method in PACKED:
+        return 1 if packing else 4
+    return {"kto": 4, "grpo": generations, "classify": 8}.get(method, 2)
+
+
+def learning_rate(method: str, adapter: str, tiny: bool) -> float:
+    """The rate where `learning_rate` is auto: on the tiny base ten to twenty times that of a model of the hub, and for what compares
+    answers an eighth of what it is for imitation.
+
+    >>> learning_rate("sft", "lora", tiny=False), learning_rate("dpo", "lora", tiny=True)
+    (0.0002, 0.0005)
+    """
+    whole = 0.001 if tiny else 0.00001
+    rate = whole if adapter == "full" else 0.004 if tiny else 0.0002
+    return rate * SHARES.get(method, 1.0)
 
 
 def merge_refusal(adapter: str) -> str | None:

@@ -13,12 +13,12 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import orjson
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from curate import store
 from curate.params import params_class
@@ -31,7 +31,16 @@ if TYPE_CHECKING:
 
 # Set before any Hugging Face library is imported. Nothing is reported to anybody.
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "DVC_NO_ANALYTICS": "1", "TOKENIZERS_PARALLELISM": "false"}
+AUTO = 0  # what `auto` is read as; nobody can write it
 WAIT_SECONDS = 600  # for the first process to open the folder of the checkpoints
+
+
+def _auto(value: Any) -> Any:
+    if value == "auto":
+        return AUTO
+    if value == AUTO:
+        raise ValueError("must be above 0, or auto")
+    return value
 
 
 @params_class
@@ -48,10 +57,10 @@ class Params:
     quantize: Literal["none", "int8", "nf4"]
     precision: Literal["auto", "fp32", "bf16"]
     epochs: Annotated[float, Field(gt=0)]
-    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    learning_rate: Annotated[float, BeforeValidator(_auto), Field(ge=AUTO, le=1)]  # AUTO: by method and base, see `settled`
     schedule: Literal["constant", "linear", "cosine"]
     warmup_steps: Annotated[int, Field(ge=0)]
-    batch_size: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, BeforeValidator(_auto), Field(ge=AUTO)]
     accumulation: Annotated[int, Field(ge=1)]
     packing: bool
     gradient_checkpointing: bool
@@ -69,6 +78,8 @@ class Params:
     resume: Literal["auto", "never"]
 
     def __post_init__(self) -> None:
+        if self.batch_size == AUTO:
+            object.__setattr__(self, "batch_size", allowed.batch_size(self.method, self.packing, self.generations))
         reason = allowed.refusal(self.method, self.adapter, self.quantize) or allowed.setting_refusal(
             self.method, self.adapter, self.packing, self.gradient_checkpointing, self.batch_size, self.accumulation, self.generations
         )
@@ -80,6 +91,13 @@ class Params:
             raise ValueError("train.target_modules is empty: name modules, or write all-linear")
 
 
+def settled(params: Params, base: dict[str, Any]) -> Params:
+    """The settings with the learning rate that fits method, adapter and base (base.json), where it was left open."""
+    if params.learning_rate != AUTO:
+        return params
+    return replace(params, learning_rate=allowed.learning_rate(params.method, params.adapter, base.get("kind") == "tiny"))
+
+
 def build(data: Path, base: Path, out: Path, params: Params, sections: dict[str, Any]) -> None:
     """Train on `data` from `base` into the folder `out`, whole or not at all.
 
@@ -88,6 +106,7 @@ def build(data: Path, base: Path, out: Path, params: Params, sections: dict[str,
     clock, started = time.monotonic(), datetime.datetime.now(datetime.UTC)
     check_trackers(params.trackers)
     dataset, origin = provenance.dataset(data), provenance.base(base)  # as they are now, before anybody can change them
+    params = settled(params, provenance.read_base(base))
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it looks for a faster kernel while it is imported, and says so
