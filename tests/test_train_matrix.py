@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from curate.record import ParamsError
 from tests import training
-from train import allowed, fit, models
+from train import allowed, fit, models, train
 
 EVERY = list(itertools.product(allowed.METHODS, allowed.ADAPTERS, allowed.QUANTIZE))
 ALLOWED = [each for each in EVERY if allowed.refusal(*each) is None]
@@ -102,6 +102,25 @@ def test_settings_that_do_not_go_with_the_method_are_refused(overrides: tuple[st
     with pytest.raises(ParamsError, match=told):
         training.params(*overrides)
     training.params("method=dpo", "adapter=prefix", "packing=true")  # packing is of the methods that pack
+
+
+@pytest.mark.parametrize("method", allowed.METHODS)
+def test_auto_gives_every_method_what_it_needs_and_a_number_stays(method: str) -> None:
+    given = training.params(f"method={method}", "learning_rate=auto", "batch_size=auto", "packing=true")
+    rates = {kind: train.settled(given, {"kind": kind}).learning_rate for kind in ("tiny", "hub")}
+    assert 0 < rates["hub"] < rates["tiny"] < 0.005
+    assert given.batch_size == {"sft": 1, "pretrain": 1, "kto": 4, "grpo": given.generations, "classify": 8}.get(method, 2)
+    full = train.settled(training.params(f"method={method}", "adapter=full", "learning_rate=auto"), {"kind": "hub"})
+    assert full.learning_rate < rates["hub"]
+    kept = training.params(f"method={method}", "learning_rate=0.03", "batch_size=24")
+    assert (train.settled(kept, {"kind": "tiny"}).learning_rate, kept.batch_size) == (0.03, 24)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "batch_size"])
+@pytest.mark.parametrize("value", ["0", "automatic", "-1"])
+def test_auto_is_the_only_word(name: str, value: str) -> None:
+    with pytest.raises(ParamsError, match=f"train.{name}"):
+        training.params(f"{name}={value}")
 
 
 @pytest.mark.parametrize("adapter", allowed.ADAPTERS)

@@ -19,7 +19,7 @@ from curate.params import check_section, read_params
 from curate.stage import guarded, say
 from train import allowed, provenance
 from train.sizes import CONTEXT, FP32, Memory, activations, parameters, weight_bytes
-from train.train import Params
+from train.train import Params, settled
 
 GIB = 2**30
 TILE = (4096, 32_768)  # tokens and words of the vocabulary whose outputs TRL holds at a time
@@ -57,6 +57,7 @@ class Plan:
 def plan(data: Path, base: Path, params: Params, available: float | None, measured: Path) -> Plan:
     """The plan for these settings. Raises InputError (data or base missing or unfit)."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    params = settled(params, provenance.read_base(base))
     work = work_of(data, base, params)
     count, trainable, memory = memory_of(base, params, work)
     seconds = _seconds(base, params, work, measured)
