@@ -328,7 +328,7 @@ class _Run:
         columns = [pl.col(name).cast(kind) for name, kind in self.stage.schema.items()]
         splits = kept["split"].unique(maintain_order=True).to_list() if "split" in kept.columns else [""]
         for split in splits:  # none if all rows were dropped; `_close` sees to a folder without any part
-            of_split = kept.filter(pl.col("split") == split) if "split" in kept.columns else kept
+            of_split = kept if len(splits) == 1 else kept.filter(pl.col("split") == split)
             self._writer(split).write(of_split.select(columns))
 
     def _take_tables(self, counts: Mapping[str, int], tables: Mapping[str, pl.DataFrame]) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ GROUP_ROWS = 4096  # rows of one row group, which is also one batch of work
 GROUP_BYTES = 32 << 20  # a row group closes at this size, so that a batch of long documents fits in memory
 PART_ROWS = 250_000
 PART_BYTES = 256 << 20
+UNDER_WAY = 128 << 20  # bytes of row groups that may wait to be encoded
 OUTPUTS = ("kept", "metrics.json", "base.json", "adapter")  # one of these is in every output folder
 LOCK = ".under-way"  # in a folder that is being written
 
@@ -94,12 +96,11 @@ class PartWriter:
     _waiting: list[pl.DataFrame] = field(default_factory=list)
     _waiting_rows: int = 0
     _waiting_bytes: int = 0
-    _file: pq.ParquetWriter | None = None
+    _file: "_PartFile | None" = None
     _part: int = 0
     _in_part: int = 0
     _part_bytes: int = 0
-    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))  # encodes and compresses a group
-    _under_way: Future[None] | None = None  # while the next is made ready
+    _under_way: deque[tuple[int, Future[None]]] = field(default_factory=deque)  # bytes of groups that are encoded while others are made
 
     def write(self, rows: pl.DataFrame) -> None:
         """Take `rows`; they reach the disk when a row group is full."""
@@ -115,7 +116,7 @@ class PartWriter:
         if self._file is None and self._part == 0:
             self._open()
         self._close_part()
-        self._thread.shutdown()
+        self._wait(0)
 
     def _flush(self, last: bool) -> None:
         if not self._waiting:
@@ -142,9 +143,8 @@ class PartWriter:
         if self._file is None:
             self._open()
         assert self._file is not None
-        table = rows.to_arrow().cast(self.schema)
-        self._wait()
-        self._under_way = self._thread.submit(self._file.write_table, table, max(rows.height, 1))
+        self._wait(UNDER_WAY - size)
+        self._under_way.append((size, self._file.write(rows.to_arrow().cast(self.schema), rows.height)))
         self._in_part += rows.height
         self._part_bytes += size
         if self._in_part >= self.part_rows or self._part_bytes >= PART_BYTES:
@@ -152,18 +152,36 @@ class PartWriter:
 
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._file = pq.ParquetWriter(self.folder / f"part-{self._part:05d}.parquet", self.schema, compression="zstd")
+        self._file = _PartFile(self.folder / f"part-{self._part:05d}.parquet", self.schema)
 
-    def _wait(self) -> None:
-        if self._under_way is not None:
-            self._under_way.result()
-            self._under_way = None
+    def _wait(self, size: int) -> None:
+        """Until at most `size` bytes are under way; raises what went wrong with those that were."""
+        under_way = sum(each for each, _ in self._under_way)
+        while self._under_way and under_way > size:
+            done, future = self._under_way.popleft()
+            future.result()
+            under_way -= done
 
     def _close_part(self) -> None:
-        self._wait()
         if self._file is not None:
-            self._file.close()
+            self._under_way.append((1, self._file.close()))
             self._file, self._part, self._in_part, self._part_bytes = None, self._part + 1, 0, 0
+
+
+class _PartFile:
+    """A part that is being written, by a thread of its own: the end of one part is encoded and compressed beside the start of the next."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.file = pq.ParquetWriter(path, schema, compression="zstd")
+        self.thread = ThreadPoolExecutor(1)
+
+    def write(self, table: pa.Table, rows: int) -> Future[None]:
+        return self.thread.submit(self.file.write_table, table, max(rows, 1))
+
+    def close(self) -> Future[None]:
+        last = self.thread.submit(self.file.close)
+        self.thread.shutdown(wait=False)
+        return last
 
 
 def row_bytes(rows: pl.DataFrame) -> np.ndarray:
