@@ -23,10 +23,11 @@ from curate import store
 from curate.params import params_class
 from curate.record import StageFailure
 from curate.stage import command, say, write_whole
-from evaluate import ask, effects, heads, holdout, likeness, measures, metrics, models, page, systems
+from evaluate import ask, effects, heads, holdout, likeness, measures, metrics, models, page, pairs, systems
 from evaluate.endpoint import Endpoint
 from evaluate.models import Loaded
-from evaluate.verdict import Rule, Verdict, judge
+from evaluate.statistics import Interval
+from evaluate.verdict import Rule, Verdict, judge, judge_pairs
 
 RESAMPLES = 10_000  # the ends of a 95 % interval then move by about 1 % of its width from seed to seed
 
@@ -78,7 +79,7 @@ def build(format_dir: Path, base_dir: Path, train_dir: Path, out: Path, params: 
         return
     items, left_out = holdout.read(format_dir, params.loss_items)
     shelf = out.parent / f".{out.name}-answers"
-    beside = Beside(params, format_dir, settings)
+    beside = Beside(params, format_dir, settings, method)
     extra = systems.Extra(params.merged, params.previous, params.endpoint)
     read = len(items)
     rows, items, questions = systems.every_system(items, format_dir, base_dir, adapter, settings, extra, shelf, beside.probe)
@@ -141,12 +142,14 @@ def _named(about: dict[str, Any]) -> dict[str, Any]:
 
 
 class Beside:
-    """Asks base and tuned, while they are in memory, for canaries and general text."""
+    """Asks base and tuned, while they are in memory, for canaries, general text and preference pairs."""
 
-    def __init__(self, params: Params, format_dir: Path, settings: ask.Settings) -> None:
+    def __init__(self, params: Params, format_dir: Path, settings: ask.Settings, method: str) -> None:
         self.params, self.budget = params, settings.batch_tokens
         self.canaries = effects.canaries(format_dir)
         self.texts = effects.general_texts(Path(params.general)) if params.general is not None else []
+        self.pairs = pairs.read(format_dir, params.loss_items) if method in pairs.METHODS else None
+        self.likelihoods: dict[str, np.ndarray] = {}
         self.ranks: dict[str, list[int]] = {}
         self.losses: dict[str, np.ndarray] = {}
 
@@ -156,11 +159,14 @@ class Beside:
             self.ranks[system] = effects.ranks(loaded, self.canaries, self.budget, self.params.seed)
         if self.texts:
             self.losses[system] = effects.text_losses(loaded, self.texts, self.budget)
+        if self.pairs is not None:
+            self.likelihoods[system] = pairs.log_likelihoods(loaded, self.pairs, self.budget)
 
     def found(self) -> dict[str, Any]:
-        """`memorisation` by system, and `forgetting` or None."""
+        """`memorisation` by system, `forgetting` or None, and `preference` or None."""
         rise = effects.forgetting(self.losses["base"], self.losses["tuned"], self.params.seed, RESAMPLES) if self.texts else None
-        return {"memorisation": effects.memorisation(self.ranks), "forgetting": rise}
+        moved = None if self.pairs is None else pairs.figures(self.likelihoods["base"], self.likelihoods["tuned"])
+        return {"memorisation": effects.memorisation(self.ranks), "forgetting": rise, "preference": moved}
 
 
 def figures_of(
@@ -171,7 +177,11 @@ def figures_of(
     against = {other: metrics.compare(scores, other, names, seed, resamples) for other in known if other != "tuned"}
     main = against["base"]
     limits = effects.broken(beside["memorisation"], beside["forgetting"], rule)
-    verdict = judge(main.metrics, main.prompt_gain, main.control, limits, rule)
+    if (moved := beside["preference"]) is None:
+        verdict = judge(main.metrics, main.prompt_gain, main.control, limits, rule)
+    else:
+        right = moved["reward_accuracy"]
+        verdict = judge_pairs(moved["pairs"], None if right is None else Interval(**right), limits)
     slices, small = metrics.slices(scores, seed, resamples)
     first = scores.filter(pl.col("system") == known[0])
     new = scores.filter(pl.col("likeness") != "neighbour")

@@ -15,6 +15,9 @@ difference one may be called better or worse. What decides is fixed beforehand:
 4. A metric of `guards` is worse                                                -> worse
 5. Otherwise                                                                    -> not shown
 
+After dpo, orpo and kto the share of held-out pairs in which the better answer gained on the worse one takes the place of 2 to 5: better or
+worse if Wilson's 95 % interval lies on one side of a half.
+
 The control: the *prompt gain* of a model is the loss of the answer behind another item's prompt minus its loss behind its own; the control
 is the prompt gain of the tuned model minus that of the base. It holds if the tuned model's prompt gain and the control are both above
 zero (intervals), and the control is at least `control` times the fall of the loss.
@@ -120,6 +123,17 @@ def judge(metrics: Mapping[str, Difference], gain: Interval, control: Interval |
     hidden = f" A difference of {found.detectable:.3f} would most likely have been found." if found.detectable is not None else ""
     why = f"The interval of the difference of the {name} holds zero" if part.low <= 0 <= part.high else f"The {name} may differ by chance"
     return Verdict("not shown", f"{why}: {part.low:.3f} to {part.high:.3f} (p = {found.p:.2g}, {part.n} items).{hidden}")
+
+
+def judge_pairs(pairs: int, right: Interval | None, broken: Sequence[str]) -> Verdict:
+    """The verdict where training compared answers (evaluate/pairs.py); `right`: the share of held-out pairs that moved the right way."""
+    if broken:
+        return Verdict("worse", " ".join(broken))
+    if right is None or pairs < FEWEST:
+        return Verdict("not shown", f"Only {pairs} held-out pairs: fewer than {FEWEST} say nothing. Hold out more (split.ratios).")
+    word: Word = "better" if right.low > 0.5 else "worse" if right.high < 0.5 else "not shown"
+    spread = f"{right.value:.1%} of {pairs} held-out pairs (95 % interval {right.low:.1%} to {right.high:.1%})"
+    return Verdict(word, f"Training made the better answer gain on the worse one in {spread}; a coin has 50.0 %.")
 
 
 def _worse(name: str, found: Difference) -> str:

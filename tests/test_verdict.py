@@ -170,7 +170,7 @@ def _page(hostile: str) -> str:
     rows = [(hostile, hostile, hostile)] * 12
     scores = _scores(rows, source=hostile)  # type: ignore[arg-type]
     items = [item(at, hostile, hostile, prompt=hostile, answer=hostile) for at in range(12)]
-    beside: dict = {"memorisation": {}, "forgetting": None}
+    beside: dict = {"memorisation": {}, "forgetting": None, "preference": None}
     figures, _ = figures_of(scores, [hostile] * 12, NAMES, RULE, beside, seed=0, resamples=200)
     figures |= {"left_out": {}, "base": {"name": hostile, "revision": hostile, "kind": "hub"}, "dataset": None}
     return page.render(metrics.tidy(figures), scores, items)
