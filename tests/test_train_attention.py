@@ -72,3 +72,12 @@ def test_attention_that_is_more_than_causal_keeps_its_own(model, change):
 def test_without_a_gpu_nothing_changes(model):
     if not torch.cuda.is_available():
         assert not attention.use(model) and model.config._attn_implementation == "sdpa"
+
+
+def test_the_kernel_takes_what_it_is_given_here_and_has_a_gradient_with_shared_heads():
+    query = torch.empty(10, 4, 16, dtype=torch.bfloat16, device="meta", requires_grad=True)
+    key = torch.empty(10, 2, 16, dtype=torch.bfloat16, device="meta", requires_grad=True)
+    borders = torch.empty(3, dtype=torch.int32, device="meta")
+    out = varlen.varlen_attn(query, key, key, borders, borders, 6, 6, scale=0.25, window_size=(-1, 0), enable_gqa=True)
+    out.sum().backward()
+    assert (out.shape, query.grad.shape, key.grad.shape) == (query.shape, query.shape, key.shape)
