@@ -188,7 +188,7 @@ def measure(name: str, who: str, quantize: str, folder: Path) -> Figures:
 def _ours(base: Path, quantize: str, read: Any, params: Any, scratch: Path, clock: Any) -> Any:
     import torch
 
-    from train import adapters, attention, models, trainer
+    from train import adapters, fit, models, trainer
 
     bf16 = models.bf16("auto")
     model, tokenizer = models.load_base(base, quantize, torch.bfloat16 if bf16 else torch.float32)
@@ -197,8 +197,7 @@ def _ours(base: Path, quantize: str, read: Any, params: Any, scratch: Path, cloc
     made: Any = trainer.make(params, adapters.with_adapter(model, params), None, None, tokenizer, read.rows, None, fields, [clock])
     adapters.keep_fp32(made.model)
     if bf16:
-        adapters.without_casts(made.model, params)
-        attention.use(made.model.get_base_model())
+        fit.faster(made.model, params)
     return made
 
 

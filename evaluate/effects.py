@@ -52,7 +52,10 @@ def canaries(format_dir: Path) -> list[Canary]:
 
 
 def ranks(loaded: Loaded, planted: Sequence[Canary], budget: int, seed: int) -> list[int]:
-    """For each canary the rank (1 is likeliest) of its answer among random ones behind its prompt, by mean loss a token."""
+    """For each canary the rank (1 is likeliest) of its answer among random ones behind its prompt, by summed loss.
+
+    A canary that does not fit into memory (inference says so) has no rank and is left out.
+    """
     words = sorted({word for canary in planted for word in _words(canary.answer)})
     draw = random.Random(seed)
     found = []
@@ -62,7 +65,8 @@ def ranks(loaded: Loaded, planted: Sequence[Canary], budget: int, seed: int) -> 
         answers = loaded.tokenizer(texts, add_special_tokens=False)["input_ids"]
         losses = inference.token_losses(loaded, [(*canary.prompt, *ids) for ids in answers], budget, lambda _: None)
         sums = [float(each[len(canary.prompt) :].sum()) for each in losses]
-        found.append(1 + sum(other <= sums[0] for other in sums[1:]))
+        if np.isfinite(sums).all():  # else nothing would be larger than what is no number, and the canary first
+            found.append(1 + sum(other <= sums[0] for other in sums[1:]))
     return found
 
 
@@ -74,6 +78,8 @@ def memorisation(by_system: dict[str, list[int]]) -> dict[str, Any]:
     """Per system the mean exposure (bits), how many canaries stand in the top twentieth, its p, and whether it is flagged."""
     found = {}
     for system, placed in by_system.items():
+        if not placed:
+            continue
         top = sum(rank <= TOP * (REFERENCES + 1) for rank in placed)
         p = float(stats.binomtest(top, len(placed), TOP, alternative="greater").pvalue)
         exposure = float(np.mean(np.log2(REFERENCES + 1) - np.log2(placed)))

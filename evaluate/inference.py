@@ -87,18 +87,8 @@ def room_of(loaded: Loaded, length: int, most: int) -> int:
     return max(0, min(most, loaded.limit - length))
 
 
-def generate(loaded: Loaded, prompts: Sequence[Tokens], most: int, budget: int, tick: Callable[[int], None]) -> list[Generated]:
-    """Greedy continuations of at most `most` tokens, in the order of `prompts`; each stops at an end token or at the model's limit."""
-    found: list[Generated] = [Generated("", "context", 0)] * len(prompts)
-    for at in answer_batches(loaded, [len(prompt) for prompt in prompts], most, budget):
-        for place, each in zip(at, batch_answers(loaded, [prompts[place] for place in at], most), strict=True):
-            found[place] = each
-        tick(len(at))
-    return found
-
-
 def batch_answers(loaded: Loaded, prompts: Sequence[Tokens], most: int) -> list[Generated]:
-    """As `generate` for prompts of one of `answer_batches`."""
+    """Greedy answers of at most `most` tokens to prompts of one of `answer_batches`; each stops at an end token or the model's limit."""
     allowed = min(room_of(loaded, len(prompt), most) for prompt in prompts)
     if not allowed:
         return [Generated("", "context", 0)] * len(prompts)

@@ -194,11 +194,19 @@ def test_control_asks_behind_another_prompt(bytes_world):
     assert row["prompt_gain"] == pytest.approx(row["other_loss"] - row["answer_loss"])
 
 
+def continued(loaded, prompts, most, budget):
+    """Answers as a run asks for them, batch by batch."""
+    found = {}
+    for at in inference.answer_batches(loaded, [len(prompt) for prompt in prompts], most, budget):
+        found |= dict(zip(at, inference.batch_answers(loaded, [prompts[place] for place in at], most), strict=True))
+    return [found[at] for at in range(len(prompts))]
+
+
 def test_answers_do_not_depend_on_what_else_is_in_the_batch(bytes_world):
     base = models.load_base(bytes_world / "base", "none", "fp32")
     prompts = [list(range(1, length)) for length in (3, 40, 9, 10, 27)]
-    together = inference.generate(base, prompts, 6, 4096, lambda _: None)
-    alone = [inference.generate(base, [prompt], 6, 1, lambda _: None)[0] for prompt in prompts]
+    together = continued(base, prompts, 6, 4096)
+    alone = [continued(base, [prompt], 6, 1)[0] for prompt in prompts]
     assert together == alone
     losses, one_by_one = (inference.token_losses(base, prompts, budget, lambda _: None) for budget in (4096, 1))
     for a, b in zip(losses, one_by_one, strict=True):
@@ -207,7 +215,7 @@ def test_answers_do_not_depend_on_what_else_is_in_the_batch(bytes_world):
 
 def test_no_more_tokens_than_the_model_can_see(bytes_world):
     base = models.load_base(bytes_world / "base", "none", "fp32")
-    full = inference.generate(base, [[1] * 256, [1] * 255], 5, 4096, lambda _: None)
+    full = continued(base, [[1] * 256, [1] * 255], 5, 4096)
     assert full[0] == inference.Generated("", "context", 0)
 
 

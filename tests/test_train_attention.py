@@ -5,7 +5,8 @@ import torch
 from torch.nn.attention import varlen
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from train import attention
+from tests import training
+from train import adapters, attention
 
 
 @pytest.fixture
@@ -72,6 +73,24 @@ def test_attention_that_is_more_than_causal_keeps_its_own(model, change):
 def test_without_a_gpu_nothing_changes(model):
     if not torch.cuda.is_available():
         assert not attention.use(model) and model.config._attn_implementation == "sdpa"
+
+
+def test_without_casts_not_a_bit_changes_under_autocast(model):
+    settings = training.params()
+    adapted = adapters.with_adapter(model.to(torch.bfloat16), settings)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:  # zero at the start: the adapter would say nothing
+            torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(2))
+    ids = torch.randint(50, (1, 12), generator=torch.Generator().manual_seed(1))
+    found = []
+    for _ in range(2):
+        adapted.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = adapted(input_ids=ids).logits
+        logits.float().square().mean().backward()
+        found.append([logits.detach(), *(weight.grad.clone() for weight in adapted.parameters() if weight.requires_grad)])
+        adapters.without_casts(adapted, settings)
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True)) and found[0][0].abs().max() > 0
 
 
 def test_the_kernel_takes_what_it_is_given_here_and_has_a_gradient_with_shared_heads():

@@ -11,6 +11,8 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, flash_attention_mask
 
+from curate.stage import say
+
 NAME = "varlen"
 WIDEST = 256  # numbers a head, the most that the kernel takes
 CLOSE = 2**-4  # of the largest output: two bf16 attentions differ by some units in the last of eight bits
@@ -24,14 +26,21 @@ def use(model: Any) -> bool:
     """
     if not next(model.parameters()).is_cuda or torch.cuda.get_device_capability() < (8, 0) or not _plain(model):
         return False
-    before = model.config._attn_implementation
+    before, why = model.config._attn_implementation, "rows of a pack would see each other"
     try:
         model.set_attn_implementation(NAME)
         if _works(model, before):
             return True
-    except (RuntimeError, ValueError, TypeError, ImportError, AttributeError, NotImplementedError):
-        pass  # a kernel or an architecture that does not take it
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        ImportError,
+        AttributeError,
+    ) as error:  # kernels and architectures each raise their own kind
+        why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     model.set_attn_implementation(before)
+    say(f"train: attention stays {before}, which is slower on packs: this base does not take {NAME} ({why}).")
     return False
 
 
