@@ -13,7 +13,19 @@ from pathlib import Path
 from bench.measure import ROOT, measure
 
 STANDARD = ROOT.parent / "shared" / "data" / "t0_55k.parquet"
-STAGES = ("ingest", "clean", "dedup_exact", "scrub", "dedup_near", "dedup_semantic", "decontaminate", "split", "augment", "leakage")
+STAGES = (
+    "ingest",
+    "clean",
+    "dedup_exact",
+    "scrub",
+    "dedup_near",
+    "review",
+    "dedup_semantic",
+    "decontaminate",
+    "split",
+    "augment",
+    "leakage",
+)
 
 
 def main() -> None:

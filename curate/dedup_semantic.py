@@ -5,6 +5,8 @@ a row kept before it has a cosine of at least `threshold` with it; the evidence 
 are compared; above, an index proposes them and finds nearly all (docs/semantic.md has the recall), and the cosine is checked all the same.
 The vectors of the rows that go on are written to `embeddings.parquet`, and read from there with `--against` or `reuse`. Off unless asked
 for: embeddings hardly see numbers, and `12+35` is near `12+36` for them.
+
+Rows that reviewers let stay (`curate/review.py`) come first and are never dropped, whatever they resemble.
 """
 
 import sys
@@ -20,7 +22,7 @@ from pydantic import Field
 
 from curate import embed, neighbours, vectors
 from curate.params import params_class
-from curate.preference import NAMES, Compare, Prefer, compared, drops, order, traits
+from curate.preference import NAMES, Compare, Prefer, compared, drops, order, reviewed, traits
 from curate.record import StageFailure
 from curate.stage import Plan, Stage, main
 
@@ -75,7 +77,7 @@ def survey(batch: pl.DataFrame, params: Params, context: Context) -> pl.DataFram
     if len(wanted):
         made[wanted] = embed.embed(texts.gather(wanted).to_list(), params.model, params.batch_size)
     vector = pl.Series("vector", made, dtype=pl.Array(pl.Float16, context.dimensions))
-    return traits(batch).with_columns(vector, pl.Series("stored", stored, dtype=pl.Boolean))
+    return traits(batch).with_columns(vector, pl.Series("stored", stored, dtype=pl.Boolean), reviewed(batch).alias("reviewed"))
 
 
 def plan(narrow: pl.DataFrame, params: Params, context: Context) -> Plan:
@@ -83,12 +85,13 @@ def plan(narrow: pl.DataFrame, params: Params, context: Context) -> Plan:
     held = _vectors(narrow, params)
     known = narrow["known"].to_numpy()
     has_vector: np.ndarray = np.any(held, axis=1)
-    ranked = order(narrow, params.prefer)
+    stays = known | narrow["reviewed"].to_numpy()
+    ranked = order(narrow.with_columns(pl.Series("known", stays)), params.prefer)
     ranked = ranked[has_vector[ranked]]
-    large = neighbours.is_large(int((~known[ranked]).sum()), int(known[ranked].sum()))
+    large = neighbours.is_large(int((~stays[ranked]).sum()), int(stays[ranked].sum()))
     approximate = params.search == "approximate" or (params.search == "auto" and large)
     index = neighbours.Lists(held, ranked) if approximate and len(ranked) else None
-    nearest, cosine = neighbours.greedy(held, ranked, known, params.threshold, params.near_miss, index)
+    nearest, cosine = neighbours.greedy(held, ranked, stays, params.threshold, params.near_miss, index)
     gone = cosine >= params.threshold
     kept_by = np.where(gone, nearest, -1)
     drop = drops(narrow, kept_by, cosine, "semantic_duplicate", "Cosine of {} % in meaning with {}:{}, which stays.")

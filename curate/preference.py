@@ -19,6 +19,7 @@ COLUMNS: dict[str, tuple[str, bool]] = {  # preference -> column, and whether th
     "longer": ("answer_chars", True),
 }
 NAMES = ("id", "source", "line")
+REVIEWED = "finery_review"  # key of `meta` in which the review stage marks rows that reviewers keep, relabel or edit
 
 
 def sides(rows: pl.DataFrame, both: pl.DataFrame, compare: str) -> tuple[pl.Series, pl.Series]:
@@ -66,6 +67,14 @@ def traits(batch: pl.DataFrame, answers: pl.Series | None = None) -> pl.DataFram
         pl.Series("cut_off", cut_off),
         answer.str.len_chars().alias("answer_chars"),
     )
+
+
+def reviewed(batch: pl.DataFrame) -> pl.Series:
+    """Whether reviewers have looked at each row and let it stay."""
+    told = batch["meta"].str.contains(f'"{REVIEWED}"', literal=True).fill_null(False)
+    if not told.any():
+        return told
+    return told & batch["meta"].str.json_path_match(f"$.{REVIEWED}").is_not_null()
 
 
 def order(narrow: pl.DataFrame, prefer: tuple[Prefer, ...]) -> np.ndarray:

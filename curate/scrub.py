@@ -27,7 +27,7 @@ from curate.pii.keys import key
 from curate.pii.linking import FACT, facts_of, learnt
 from curate.pii.replace import Mention, Replacer, group_token
 from curate.pii.settings import ScrubParams
-from curate.pii.slots import Slot, clipped, rebuilt, slots
+from curate.pii.slots import Slot, clipped, language_of, rebuilt, slots
 from curate.pii.surrogates import NOTHING, Known, hashes_of
 from curate.record import FineryError
 from curate.stage import Outcome, Plan, Stage, drop, main, write_whole
@@ -55,19 +55,6 @@ def prepare(params: ScrubParams) -> Known:
     key(params)
     engine.analyzer(params)
     return NOTHING
-
-
-def language_of(row: Mapping[str, Any]) -> str | None:
-    """The language that `meta` names for a row (`language` or `lang`), if it does."""
-    meta = row["meta"]
-    if not meta or "lang" not in meta:
-        return None
-    try:
-        value = orjson.loads(meta)
-    except ValueError:
-        return None
-    named = value.get("language") or value.get("lang") if isinstance(value, dict) else None
-    return named if isinstance(named, str) else None
 
 
 class Unsearched(FineryError):

@@ -22,7 +22,8 @@ from curate.record import FineryError, InputError
 from curate.stage import guarded
 
 STAGES = (
-    "ingest", "clean", "dedup_exact", "scrub", "dedup_near", "dedup_semantic", "decontaminate", "split", "augment", "leakage", "format",
+    "ingest", "clean", "dedup_exact", "scrub", "dedup_near", "review", "dedup_semantic", "decontaminate", "split", "augment", "leakage",
+    "format",
 )  # fmt: skip
 SHOWN_FROM = "scrub"  # the first stage whose text may be shown
 TEXT_CHARS = 240  # of each message shown

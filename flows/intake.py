@@ -21,10 +21,13 @@ import polars as pl
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-STAGES = ("ingest", "clean", "dedup_exact", "scrub", "dedup_near", "dedup_semantic", "decontaminate", "split")
+STAGES = ("ingest", "clean", "dedup_exact", "scrub", "dedup_near", "review", "dedup_semantic", "decontaminate", "split")
 COMPARED = ("dedup_exact", "dedup_near", "dedup_semantic")  # stages that drop what the dataset already has
 SETTLED = (*COMPARED, "split")  # stages that look at the rows of the dataset; split puts new rows with those that they resemble
-OPTIONS = {"split": ("-S", "split.pin_conflicts=drop")}  # one row that resembles rows of two splits should not stop the others
+OPTIONS = {
+    "review": ("-S", "review.enabled=false"),  # decisions are about rows of the dataset, which are not among the new ones
+    "split": ("-S", "split.pin_conflicts=drop"),  # one row that resembles rows of two splits should not stop the others
+}
 SPLITS = ("train", "validation", "test")
 DATA, RAW = Path("data"), Path("data/raw")
 

@@ -16,7 +16,8 @@ import yaml
 from tests.helpers import ROOT
 
 STAGES = (
-    "ingest", "clean", "dedup_exact", "scrub", "dedup_near", "dedup_semantic", "decontaminate", "split", "augment", "leakage", "format",
+    "ingest", "clean", "dedup_exact", "scrub", "dedup_near", "review", "dedup_semantic", "decontaminate", "split", "augment", "leakage",
+    "format",
     "report",
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.helpers import ROOT
 
-STAGES = ("ingest", "clean", "dedup_exact", "scrub", "dedup_near", "decontaminate", "split", "augment", "leakage")
+STAGES = ("ingest", "clean", "dedup_exact", "scrub", "dedup_near", "review", "decontaminate", "split", "augment", "leakage")
 ROWS = 4_800  # more than one batch
 WORDS = ("amber", "blue", "cable", "desk", "engine", "fibre", "garden", "hub", "invoice", "jumper", "kettle", "lamp")  # fmt: skip
 

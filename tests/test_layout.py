@@ -12,7 +12,7 @@ from tests.helpers import ROOT
 
 PACKAGES = ("curate", "train", "evaluate", "flows")
 STAGES = (
-    "ingest", "clean", "dedup_exact", "scrub", "dedup_near", "dedup_semantic", "decontaminate", "split", "augment", "leakage",
+    "ingest", "clean", "dedup_exact", "scrub", "dedup_near", "review", "dedup_semantic", "decontaminate", "split", "augment", "leakage",
     "format", "report",
 )  # fmt: skip
 SHARED = {
@@ -102,7 +102,7 @@ def test_every_stage_has_its_module_function_params_and_place_in_dvc_yaml() -> N
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    wanted = [*STAGES[:10], "base", "format", "report", "train", "evaluate"]
+    wanted = [*STAGES[:11], "base", "format", "report", "train", "evaluate"]
     assert list(params) == wanted
     assert sorted(stages) == sorted(wanted)
     for stage in wanted:

@@ -11,7 +11,7 @@ import pytest
 from tests.helpers import ROOT
 
 SOURCES = ("curate", "train", "evaluate", "flows", "data/raw", "data/benchmarks", "data/pins", "data/sample")
-FILES = ("dvc.yaml", "params.yaml", ".dvcignore")
+FILES = ("dvc.yaml", "params.yaml", ".dvcignore", "data/decisions.jsonl")
 SMALLER = {  # minutes matter more here than the last digit
     "    steps: 180 ": "    steps: 90 ",
     "  epochs: 2 ": "  epochs: 1 ",

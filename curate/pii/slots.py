@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,3 +98,16 @@ def _json(field: str, turn: int | None, text: str | None, visit: Callable[[Slot]
 
     walked = walk(value, None)
     return json.dumps(walked, ensure_ascii=False, separators=(",", ":")) if changed else text
+
+
+def language_of(row: Mapping[str, Any]) -> str | None:
+    """The language that `meta` names for a row (`language` or `lang`), if it does."""
+    meta = row["meta"]
+    if not meta or "lang" not in meta:
+        return None
+    try:
+        value = json.loads(meta)
+    except ValueError:
+        return None
+    named = value.get("language") or value.get("lang") if isinstance(value, dict) else None
+    return named if isinstance(named, str) else None

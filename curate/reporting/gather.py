@@ -17,7 +17,8 @@ from curate import store
 from curate.record import SPLITS
 
 STAGES = (
-    "ingest", "clean", "dedup_exact", "scrub", "dedup_near", "dedup_semantic", "decontaminate", "split", "augment", "leakage", "format",
+    "ingest", "clean", "dedup_exact", "scrub", "dedup_near", "review", "dedup_semantic", "decontaminate", "split", "augment", "leakage",
+    "format",
 )  # fmt: skip
 NO_LABEL = "(no label)"
 
