@@ -19,18 +19,16 @@ itself be undone. The newest decision of each reviewer on a row stands; of those
 differ is told.
 """
 
-import datetime
 import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 import xxhash
-from pydantic import TypeAdapter, ValidationError
 
 from curate import ledger, record
 from curate.params import params_class
@@ -38,7 +36,6 @@ from curate.record import InputError
 
 Action = Literal["keep", "drop", "relabel", "edit", "note", "undo"]
 JUDGING = ("keep", "drop", "relabel", "edit")  # actions that say what is to become of a row
-REVIEWER_CHARS = 100
 _ID = re.compile(r"[0-9a-f]{32}")
 Personal = Callable[[Sequence[str]], Sequence[str]]  # texts -> the kinds of personal data that are new in them: `curate.pii.fresh`
 
@@ -73,12 +70,11 @@ class Decision:
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
             raise ValueError(f"id {self.id[:40]!r} is not 32 hex digits")
-        if not self.reviewer.strip() or len(self.reviewer) > REVIEWER_CHARS or not self.reviewer.isprintable():
-            raise ValueError(f"reviewer must be a name of 1 to {REVIEWER_CHARS} printable characters")
+        ledger.check_name(self.reviewer)
         for problem in _problems(self):
             raise ValueError(problem)
         if self.time:
-            object.__setattr__(self, "time", utc(self.time))
+            object.__setattr__(self, "time", ledger.utc(self.time))
 
     @property
     def key(self) -> str:
@@ -122,26 +118,6 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def utc(time: str) -> str:
-    """A time of ISO 8601 as it is written in the file. Raises ValueError where it has no offset or is none.
-
-    >>> utc("2026-11-26T10:30:00+01:00")
-    '2026-11-26T09:30:00.000000Z'
-    """
-    try:
-        found = datetime.datetime.fromisoformat(time)
-    except ValueError:
-        raise ValueError(f"time {time[:40]!r} is not ISO 8601, such as 2026-11-26T09:30:00Z") from None
-    if found.tzinfo is None:
-        raise ValueError(f"time {time!r} has no offset; write UTC, such as 2026-11-26T09:30:00Z")
-    return found.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def now() -> str:
-    """This moment, as it is written in the file."""
-    return utc(datetime.datetime.now(datetime.UTC).isoformat())
-
-
 def seen(row: Mapping[str, Any]) -> str:
     """Hash of what a reviewer sees of a row (record columns): kind, messages, rejected and label, 32 hex digits."""
     return record.content_id(row["kind"], row["messages"], row["rejected"], row["label"])
@@ -149,31 +125,12 @@ def seen(row: Mapping[str, Any]) -> str:
 
 def parse(found: Mapping[str, Any]) -> Decision:
     """A decision from an object. Raises InputError that says what is wrong with it."""
-    try:
-        return TypeAdapter(Decision).validate_json(orjson.dumps(found))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        what = str(first["ctx"]["error"]) if first["type"] == "value_error" else f"{where}: {first['msg']}"
-        raise InputError(f"{what}.") from None
-
-
-def as_json(decision: Decision) -> dict[str, Any]:
-    """The object that stands in the file: without what is null, but for the `extra` of a message."""
-    return {name: value for name, value in asdict(decision).items() if value is not None}
+    return ledger.parse(Decision, found)
 
 
 def read(path: Path) -> list[Decision]:
     """All decisions in the order of the file. Raises InputError that names the file and the line."""
-    found: list[Decision] = []
-    for number, each in ledger.lines(path):
-        try:
-            decision = parse(each)
-            if not decision.time:
-                raise InputError("'time' is missing.")
-        except InputError as error:
-            raise InputError(f"{path}, line {number}: {error} Mend the line or take it out.") from None
-        found.append(decision)
+    found = ledger.read(Decision, path)
     for problem in _dangling(found):
         raise InputError(f"{path}: {problem}")
     return found
@@ -194,12 +151,12 @@ def append(path: Path, decision: Decision, personal: Personal) -> Decision:
     written: list[Decision] = []
 
     def make(before: Iterator[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
-        stamped = decision if decision.time else replace(decision, time=now())
+        stamped = decision if decision.time else replace(decision, time=ledger.now())
         if decision.action == "undo":
             for problem in _dangling([*(parse(each) for _, each in before if each.get("id") == decision.id), stamped]):
                 raise InputError(problem)
         written.append(stamped)
-        return as_json(stamped)
+        return ledger.as_json(stamped)
 
     ledger.append(path, make)
     return written[0]

@@ -4,17 +4,22 @@ A line is written by one call under a lock on the file and is on the disk when `
 never confirmed: readers pass over it, and the next writer moves it into `<name>.torn` beside the file.
 """
 
+import datetime
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from curate.record import InputError
 
 MOST_BYTES = 4 << 20  # of one line; as `ingest.max_row_bytes` as shipped
+NAME_CHARS = 100
+Line = TypeVar("Line")
 LONGEST = f"{MOST_BYTES >> 20} MiB"
 
 
@@ -109,3 +114,58 @@ def _write(handle: int, content: bytes, before: int) -> None:
     except OSError:
         os.ftruncate(handle, before)
         raise
+
+
+def utc(time: str) -> str:
+    """A time of ISO 8601 as it is written in the file. Raises ValueError where it has no offset or is none.
+
+    >>> utc("2026-11-26T10:30:00+01:00")
+    '2026-11-26T09:30:00.000000Z'
+    """
+    try:
+        found = datetime.datetime.fromisoformat(time)
+    except ValueError:
+        raise ValueError(f"time {time[:40]!r} is not ISO 8601, such as 2026-11-26T09:30:00Z") from None
+    if found.tzinfo is None:
+        raise ValueError(f"time {time!r} has no offset; write UTC, such as 2026-11-26T09:30:00Z")
+    return found.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def now() -> str:
+    """This moment, as it is written in the file."""
+    return utc(datetime.datetime.now(datetime.UTC).isoformat())
+
+
+def check_name(reviewer: str) -> None:
+    """Raises ValueError for what is no name of a person to stand in a line."""
+    if not reviewer.strip() or len(reviewer) > NAME_CHARS or not reviewer.isprintable():
+        raise ValueError(f"reviewer must be a name of 1 to {NAME_CHARS} printable characters")
+
+
+def parse(kind: type[Line], found: Mapping[str, Any]) -> Line:
+    """A line as an object of `kind` (a params class). Raises InputError that says what is wrong with it."""
+    try:
+        return TypeAdapter(kind).validate_json(orjson.dumps(found))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        what = str(first["ctx"]["error"]) if first["type"] == "value_error" else f"{where}: {first['msg']}"
+        raise InputError(f"{what}.") from None
+
+
+def as_json(line: Any) -> dict[str, Any]:
+    """The object that stands in the file for a line: without what is null, but for what lies deeper."""
+    return {name: value for name, value in asdict(line).items() if value is not None}
+
+
+def read(kind: type[Line], path: Path) -> list[Line]:
+    """All lines in the order of the file; each must have a `time`. Raises InputError that names the file and the line."""
+    result: list[Line] = []
+    for number, found in lines(path):
+        try:
+            if not found.get("time"):
+                raise InputError("'time' is missing.")
+            result.append(parse(kind, found))
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error} Mend the line or take it out.") from None
+    return result

@@ -1,4 +1,4 @@
-"""Writes what a reviewer reads before spending GPU hours: reports/curation.html (one offline file) and reports/curation.json.
+"""Writes what a reviewer reads before spending GPU hours: reports/curation.html (one offline file), curation.json and gates.json.
 
 Nothing stays behind: this stage only looks. The JSON holds counts and no text of any row; the page adds bounded samples. Everything
 that comes from data is escaped, and the page forbids scripts outright.
@@ -14,7 +14,8 @@ import polars as pl
 import xxhash
 from pydantic import Field
 
-from curate import dataset_card, record
+from curate import approvals, dataset_card, record
+from curate.hashing import dataset_sha256
 from curate.params import check_section, params_class
 from curate.pii.settings import ScrubParams
 from curate.record import InputError
@@ -50,6 +51,8 @@ def build(data: Path, out: Path, params: Params, sections: dict[str, Any]) -> No
     page = render(numbers, found, figures.pictures(numbers), shown)
     write_whole(out / "curation.json", orjson.dumps(numbers, option=orjson.OPT_INDENT_2) + b"\n")
     write_whole(out / "curation.html", page.encode())
+    dataset = dataset_sha256(found["format"].folder) if "format" in found else None
+    write_whole(out / "gates.json", approvals.gates_json(dataset, numbers["gates"]))
     verdict = numbers["verdict"]
     say(f"report: {verdict['state']}: {verdict['sentence']} -> {out / 'curation.html'}")
 

@@ -1,7 +1,7 @@
 """Lets every row through as reviewers left it: kept, relabelled or edited; stays behind: rows that they dropped (`reviewed`).
 
-The decisions stand in data/decisions.jsonl (`curate/decisions.py`); of each row the one in force is applied, by id. Not applied are decisions
-about another content than the row has now (`seen`), edits that do not fit the row, and decisions whose row is not here: the table
+The decisions stand in data/decisions.jsonl (`curate/decisions.py`); of each row the one in force is applied, by id. Not applied are
+decisions about another content than the row has now (`seen`), edits that do not fit the row, and decisions whose row is not here: the table
 `decisions` and the counts tell which. A row that reviewers keep, relabel or edit gets a mark in `meta`: dedup_semantic, the one later stage
 that drops on likeness alone, then lets it through. Nothing excuses a row from decontaminate, split or leakage.
 """
@@ -49,7 +49,8 @@ class Params:
 
     enabled: bool
     decisions: str
-    required: bool  # read by train: see curate/approvals.py
+    approvals: str  # this and the next are for training: see curate/approvals.py
+    required: bool
 
 
 @dataclass(frozen=True)

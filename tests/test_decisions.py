@@ -53,9 +53,9 @@ def test_what_is_appended_is_read_again(tmp_path: Path) -> None:
 
 
 def test_append_puts_the_time_in(tmp_path: Path) -> None:
-    before = decisions.now()
+    before = ledger.now()
     written = decisions.append(tmp_path / "d.jsonl", replace(made(), time=""), nothing)
-    assert before <= written.time <= decisions.now()
+    assert before <= written.time <= ledger.now()
     assert decisions.read(tmp_path / "d.jsonl") == [written]
 
 
@@ -82,7 +82,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("change", "word"), WRONG)
 def test_a_wrong_line_is_named(tmp_path: Path, change: dict[str, Any], word: str) -> None:
-    path = write(tmp_path / "d.jsonl", decisions.as_json(made()), decisions.as_json(made(at=1)) | change)
+    path = write(tmp_path / "d.jsonl", ledger.as_json(made()), ledger.as_json(made(at=1)) | change)
     with pytest.raises(InputError, match=f"line 2: .*{word}"):
         decisions.read(path)
 
@@ -98,7 +98,7 @@ def test_a_wrong_line_is_named(tmp_path: Path, change: dict[str, Any], word: str
 )
 def test_a_line_that_is_no_object_is_named(tmp_path: Path, line: bytes, word: str) -> None:
     with pytest.raises(InputError, match=f"line 3: .*{word}"):
-        decisions.read(write(tmp_path / "d.jsonl", decisions.as_json(made()), b"\n", line))
+        decisions.read(write(tmp_path / "d.jsonl", ledger.as_json(made()), b"\n", line))
 
 
 def test_a_missing_file_says_what_to_do_and_an_empty_one_is_fine(tmp_path: Path) -> None:
@@ -108,8 +108,8 @@ def test_a_missing_file_says_what_to_do_and_an_empty_one_is_fine(tmp_path: Path)
 
 
 def test_a_torn_last_line_is_passed_over_and_set_aside_by_the_next_writer(tmp_path: Path) -> None:
-    torn = orjson.dumps(decisions.as_json(made("drop", at=1)))[:-9]
-    path = write(tmp_path / "d.jsonl", decisions.as_json(made()), torn)
+    torn = orjson.dumps(ledger.as_json(made("drop", at=1)))[:-9]
+    path = write(tmp_path / "d.jsonl", ledger.as_json(made()), torn)
     assert decisions.read(path) == [made()]
     decisions.append(path, made("drop", at=2), nothing)
     assert decisions.read(path) == [made(), made("drop", at=2)]
@@ -117,7 +117,7 @@ def test_a_torn_last_line_is_passed_over_and_set_aside_by_the_next_writer(tmp_pa
 
 
 def test_a_last_line_without_an_end_is_a_line(tmp_path: Path) -> None:
-    path = write(tmp_path / "d.jsonl", orjson.dumps(decisions.as_json(made())))
+    path = write(tmp_path / "d.jsonl", orjson.dumps(ledger.as_json(made())))
     decisions.append(path, made("drop", at=1), nothing)
     assert decisions.read(path) == [made(), made("drop", at=1)]
 
@@ -143,14 +143,14 @@ def test_writers_side_by_side_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_replaced_meanwhile_is_written_in_its_new_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path / "d.jsonl", decisions.as_json(made()))
+    path = write(tmp_path / "d.jsonl", ledger.as_json(made()))
     real = ledger._is_still
     replaced: list[bool] = []
 
     def once(handle: int, where: Path) -> bool:
         if not replaced:  # git checks another version out between opening and locking
             replaced.append(True)
-            write(tmp_path / "other", decisions.as_json(made("drop", at=1))).replace(path)
+            write(tmp_path / "other", ledger.as_json(made("drop", at=1))).replace(path)
         return real(handle, where)
 
     monkeypatch.setattr(ledger, "_is_still", once)
@@ -159,7 +159,7 @@ def test_a_file_that_was_replaced_meanwhile_is_written_in_its_new_place(tmp_path
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path / "d.jsonl", decisions.as_json(made()))
+    path = write(tmp_path / "d.jsonl", ledger.as_json(made()))
     before = path.read_bytes()
     real = os.write
     calls = []
@@ -225,7 +225,7 @@ def test_an_undo_needs_an_earlier_decision_of_the_same_reviewer_on_the_row(tmp_p
         decisions.append(path, undo, nothing)
     assert path.read_bytes() == before
     with pytest.raises(InputError, match="undo of"):
-        decisions.read(write(path, decisions.as_json(drop), decisions.as_json(undo)))
+        decisions.read(write(path, ledger.as_json(drop), ledger.as_json(undo)))
 
 
 def _judged(reviewer: str, verdicts: str) -> list[Decision]:

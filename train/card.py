@@ -91,6 +91,8 @@ def _facts(record: dict[str, Any], metrics: dict[str, Any], measured: str) -> di
         else "not in a repository",
         "Hardware": f"{record['hardware']['device']}, {record['hardware']['precision']}, {record['seconds']:,.0f} s",
     }
+    for each in record.get("approvals", ()):
+        facts[f"Approved by {each['reviewer']}"] = each["time"][:10] + (f"; waived: {', '.join(each['waived'])}" if each["waived"] else "")
     if "validation_accuracy" in metrics:
         facts["Validation accuracy"] = f"{metrics['validation_accuracy']:.4f}"
     return facts

@@ -1,15 +1,10 @@
-"""Where an adapter comes from: hashes of data, base and weights, the commit, all params, seeds, versions, machine.
-
-A hash of a folder is the sha256 over its files in order of their relative names: name, NUL, sha256 of the content. It depends on names
-and contents alone, so the same folder has the same hash on every machine.
-"""
+"""Where an adapter comes from: hashes of data, base and weights (`curate/hashing.py`), the commit, all params, seeds, versions, machine."""
 
 import hashlib
 import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +12,7 @@ import orjson
 import yaml
 
 from curate import store
+from curate.hashing import dataset_sha256, file_sha256, folder_sha256
 from curate.record import InputError
 
 FILE = "provenance.json"
@@ -41,12 +37,6 @@ LIBRARIES = (
 SECRET_ENDINGS = ("secret", "password", "api_key", "token_value")  # values of such keys in params.yaml are not written down
 
 
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def text_sha256(content: bytes) -> str:
     """sha256 in hex.
 
@@ -54,14 +44,6 @@ def text_sha256(content: bytes) -> str:
     'e3b0c442'
     """
     return hashlib.sha256(content).hexdigest()
-
-
-def folder_sha256(folder: Path, files: Iterable[Path]) -> str:
-    """One hash for several files below `folder`."""
-    whole = hashlib.sha256()
-    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in files):
-        whole.update(name.encode() + b"\0" + bytes.fromhex(file_sha256(path)))
-    return whole.hexdigest()
 
 
 def dataset(data: Path) -> dict[str, Any]:
@@ -75,9 +57,8 @@ def dataset(data: Path) -> dict[str, Any]:
     if not rows["train"]:
         raise InputError(f"{data}: the training split has no rows. See the dropped.parquet of the stages before, and split.ratios.")
     template = data / "template.jinja"
-    kept = data / "kept" if (data / "kept").is_dir() else data
     return {
-        "sha256": folder_sha256(kept, [part.path for part in used]),
+        "sha256": dataset_sha256(data),
         "rows": rows,
         "template_sha256": file_sha256(template) if template.is_file() else None,
     }

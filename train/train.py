@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import orjson
 from pydantic import BeforeValidator, Field
 
-from curate import store
+from curate import approvals, store
 from curate.params import params_class
 from curate.record import ParamsError, StageFailure
 from curate.stage import command, say, write_whole
@@ -101,11 +101,12 @@ def settled(params: Params, base: dict[str, Any]) -> Params:
 def build(data: Path, base: Path, out: Path, params: Params, sections: dict[str, Any]) -> None:
     """Train on `data` from `base` into the folder `out`, whole or not at all.
 
-    Raises InputError (data or base missing or unfit), ParamsError, StageFailure (loss not finite, or rising).
+    Raises InputError (data or base missing or unfit, or data not approved), ParamsError, StageFailure (loss not finite, or rising).
     """
     clock, started = time.monotonic(), datetime.datetime.now(datetime.UTC)
     check_trackers(params.trackers)
     dataset, origin = provenance.dataset(data), provenance.base(base)  # as they are now, before anybody can change them
+    approved = check_approval(dataset["sha256"], sections)
     params = settled(params, provenance.read_base(base))
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -128,11 +129,18 @@ def build(data: Path, base: Path, out: Path, params: Params, sections: dict[str,
         record["loss_curve"] = [dict(zip(("step", "training", "validation"), each, strict=True)) for each in fitted.curve]
         record["metrics"] = fitted.metrics
         record["labels"] = fitted.labels
+        record["approvals"] = [asdict(each) for each in approved]
         _write_json(partial / "adapter" / provenance.FILE, record)
         (partial / "adapter" / "README.md").write_text(card.of_record(record, None), encoding="utf-8")
         _write_json(partial / "metrics.json", fitted.metrics)
     shutil.rmtree(shelf, ignore_errors=True)
     _say_result(fitted, out)
+
+
+def check_approval(dataset: str, sections: dict[str, Any]) -> list[approvals.Approval]:
+    """The approvals of the dataset; see `curate.approvals.check`. A params file without a `review` section requires none."""
+    review = sections.get("review", {})
+    return approvals.check(dataset, review.get("required") is True, Path(review.get("approvals", "data/approvals.jsonl")))
 
 
 def check_trackers(names: tuple[str, ...]) -> None:
