@@ -13,9 +13,11 @@ for name, value in {
 }.items():
     os.environ.setdefault(name, value)
 
+import shutil  # noqa: E402
 import subprocess  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
@@ -49,3 +51,24 @@ def building(
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium without a window; tests that need it are skipped where it or playwright is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("there is no chromium on the PATH")
+    with playwright.sync_playwright() as run:
+        found = run.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="session")
+def reviewable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset as it stands before the review: tests/reviewing.py. For reading; `reviewing.fresh` copies it."""
+    from tests.reviewing import build
+
+    return build(tmp_path_factory.mktemp("reviewable"))

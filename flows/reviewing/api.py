@@ -56,8 +56,14 @@ class Review:
         self._later, self._splits = _fates(settings.data, self.rows)
         self._opened: OrderedDict[str, Queue] = OrderedDict()
         self._lock = threading.Lock()
-        self._fixed = {name: self._make(name, "") for name in ("suspicious", "near", "residual", "random", "all")}
-        self._fixed |= {name: self._make(name, "") for name in (f"{queue}/{kind}" for queue, kind in queues.kinds(self.flags))}
+        kinds = queues.kinds(self.flags)
+        self._flagged = ("suspicious", "near", "residual", *(f"{queue}/{kind}" for queue, kind in kinds))
+        named = [
+            each
+            for queue in ("suspicious", "near", "residual", "random", "all")
+            for each in (queue, *(f"{queue}/{kind}" for of, kind in kinds if of == queue))
+        ]
+        self._fixed = {name: self._make(name, "") for name in named}
         counts = np.bincount(self.rows.label[self.rows.label >= 0], minlength=len(self.rows.labels))
         self._labels = [(self.rows.labels[at], int(counts[at])) for at in np.argsort(-counts, kind="stable")[:LABELS]]
 
@@ -76,7 +82,7 @@ class Review:
         if name.startswith("label/") and name[6:] in rows.labels:
             wanted = np.flatnonzero(rows.label == rows.labels.index(name[6:]))
             return queues.plain(name, rows.shuffled(wanted, settings.seed), f"Label: {name[6:]}")
-        if name.partition("/")[0] in ("suspicious", "near", "residual"):
+        if name in self._flagged:
             return queues.flagged(name, self.flags)
         raise NotFound(f"There is no queue '{name[:80]}'.")
 
@@ -224,9 +230,7 @@ class Review:
             noted = decision.note is not None and decision.action == "note"
             if decision.key in undone or not (stands or noted) or (hidden and decision.reviewer != reviewer):
                 continue
-            listed.append(
-                ledger.as_json(decision) | {"key": decision.key, "stands": stands, "outdated": decision.seen not in (None, seen)}
-            )
+            listed.append(ledger.as_json(decision) | {"key": decision.key, "stands": stands, "outdated": decision.seen not in (None, seen)})
         return {"decisions": listed, "known": [each.key for each in standing.values()], "held_back": hidden and bool(standing)}
 
     def whole(self, row_id: str, reviewer: str) -> dict[str, Any]:

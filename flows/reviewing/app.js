@@ -157,7 +157,11 @@ async function decide(action, more = {}) {
   const item = now.item, before = mine();
   const body = { id: item.row.id, action, reviewer: now.reviewer, seen: item.row.seen, known: item.known, reason: now.aside ? "other row of a pair" : now.queue.startsWith("label/") ? "label" : now.queue, ...more };
   let sent;
-  try { sent = await send(body); } catch { return "The review does not answer. Is it still running? This was not written."; }
+  try { sent = await send(body); } catch {
+    const problem = "The review does not answer. Is it still running? This was not written.";
+    notice(problem);
+    return problem;
+  }
   const { status, found } = sent;
   if (status === 409) Object.assign(item, { decisions: found.decisions, known: found.known, held_back: false });
   if (status !== 200) {

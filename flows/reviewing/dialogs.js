@@ -7,6 +7,7 @@ function ask(title, body, buttons, closed, className = "") {
   dialog.addEventListener("close", () => { dialog.remove(); closed(); });
   document.body.append(dialog);
   dialog.showModal();
+  dialog.querySelector("textarea, input")?.focus();
   return dialog;
 }
 
@@ -101,7 +102,7 @@ const AFTER = { user: "assistant", assistant: "user", system: "user", tool: "ass
 function turns(messages) {
   const body = el("div", { class: "turns" });
   const add = (message) => {
-    const area = el("textarea", { "aria-label": message.role, spellcheck: "true", dir: "auto" });
+    const area = el("textarea", { "aria-label": message.role, spellcheck: (message.content ?? "").length < 20000 ? "true" : "false", dir: "auto" });
     area.value = message.content ?? "";
     const before = area.value;
     area.rows = Math.min(16, Math.max(2, before.slice(0, 4000).split("\n").length + Math.floor(Math.min(before.length, 4000) / 90)));

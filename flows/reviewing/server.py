@@ -57,6 +57,7 @@ class Server(ThreadingHTTPServer):
     """Serves one review. `token` opens it; the cookie holds another secret, so that neither gives the other away."""
 
     daemon_threads = True
+    request_queue_size = 128  # connections that may wait; a page opens several at once
     block_on_close = False
 
     def __init__(self, review: Review, port: int) -> None:
