@@ -4,7 +4,6 @@ Answers alone are compared: a server tells no losses of given texts that every s
 """
 
 import http.client
-import json
 import os
 import time
 import urllib.error
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
+import orjson
 import xxhash
 from pydantic import Field
 
@@ -41,11 +41,19 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"endpoint.url '{self.url}' must begin with http:// or https://, such as http://127.0.0.1:8000/v1")
+            raise ValueError(f"url '{self.url}' must begin with http:// or https://, such as http://127.0.0.1:8000/v1")
 
 
 class Unreachable(Exception):
     """No server answered, after all retries."""
+
+
+class Refused(InputError):
+    """A server will not do what it is asked; `code` is the HTTP status."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def answers(server: Endpoint, tokenizer: Any, questions: Questions, most: int) -> list[Row]:
@@ -108,20 +116,20 @@ def _read(answer: Any) -> tuple[str, inference.Stop, int]:
     return str(choice["text"]).strip(), "length" if choice.get("finish_reason") == "length" else "end", int(tokens or 0)
 
 
-def post(server: Endpoint, path: str, request: dict[str, Any], read: Any, counts: Counter[str]) -> Any:
+def post(server: Endpoint, path: str, request: dict[str, Any], read: Any, counts: Counter[str], name: str = "evaluate.endpoint") -> Any:
     """What `read` finds in the server's answer; None if it stays slow, busy or malformed after all retries, each counted in `counts`.
 
-    Raises InputError for other refusals (wrong key, model, address), Unreachable where nothing answers.
+    Raises Refused for other refusals (wrong key, model, address; `name` is the setting at fault), Unreachable where nothing answers.
     """
     what = ""
     for attempt in range(server.retries + 1):
         wait = server.wait_s * 2**attempt
         try:
-            return read(_send(server, path, request))
+            return read(_send(server, path, request, name))
         except urllib.error.HTTPError as error:
             if error.code != 429 and error.code < 500:
                 said = error.read(300).decode(errors="replace").replace("\n", " ")
-                raise InputError(f"evaluate.endpoint: {server.url}{path} refuses (HTTP {error.code}): {said}") from None
+                raise Refused(f"{name}: {server.url}{path} refuses (HTTP {error.code}): {said}", error.code) from None
             what = f"HTTP {error.code}"
             after = error.headers.get("Retry-After", "")
             wait = float(after) if after.isdigit() else wait
@@ -139,13 +147,13 @@ def post(server: Endpoint, path: str, request: dict[str, Any], read: Any, counts
     return None
 
 
-def _send(server: Endpoint, path: str, request: dict[str, Any]) -> Any:
+def _send(server: Endpoint, path: str, request: dict[str, Any], name: str) -> Any:
     headers = {"Content-Type": "application/json"}
     if server.key_env is not None:
         key = os.environ.get(server.key_env)
         if not key:
-            raise InputError(f"evaluate.endpoint.key_env: the environment variable {server.key_env} is not set. Export it, or set null.")
+            raise InputError(f"{name}.key_env: the environment variable {server.key_env} is not set. Export it, or set null.")
         headers["Authorization"] = f"Bearer {key}"
-    sent = urllib.request.Request(server.url.rstrip("/") + path, json.dumps(request).encode(), headers)
+    sent = urllib.request.Request(server.url.rstrip("/") + path, orjson.dumps(request), headers)
     with urllib.request.urlopen(sent, timeout=server.timeout_s) as answer:
-        return json.loads(answer.read())
+        return orjson.loads(answer.read())  # stricter than json: no half of a surrogate pair, which no file could hold

@@ -23,8 +23,11 @@ from curate import store
 from curate.params import params_class
 from curate.record import StageFailure
 from curate.stage import command, say, write_whole
-from evaluate import ask, effects, heads, holdout, likeness, measures, metrics, models, page, pairs, systems
+from evaluate import ask, effects, heads, holdout, judge_page, likeness, measures, metrics, models, page, pairs, systems
+from evaluate import judge as judges
+from evaluate.asked_once import Answers
 from evaluate.endpoint import Endpoint
+from evaluate.judging import Judge
 from evaluate.models import Loaded
 from evaluate.statistics import Interval
 from evaluate.verdict import Rule, Verdict, judge, judge_pairs
@@ -44,6 +47,7 @@ class Params:
     merged: str | None
     previous: str | None
     endpoint: Endpoint | None
+    judge: Judge | None
     general: str | None
     verdict: Rule
     batch_tokens: Annotated[int, Field(ge=1)]
@@ -74,7 +78,9 @@ def build(format_dir: Path, base_dir: Path, train_dir: Path, out: Path, params: 
         figures, scores, html = heads.judge(
             method, format_dir, base_dir, adapter, story, params.loss_items, settings.quantize, settings.precision
         )
-        _write(figures | _origin(base_dir, story), scores, html, {}, out, params)
+        if params.judge is not None:
+            say("evaluate: evaluate.judge is for answers, and a head gives none: nothing is judged")
+        _write(figures | _origin(base_dir, story), scores, html, {}, None, out, params)
         _tell(figures, out, params, began)
         return
     items, left_out = holdout.read(format_dir, params.loss_items)
@@ -92,10 +98,17 @@ def build(format_dir: Path, base_dir: Path, train_dir: Path, out: Path, params: 
         names = measures.by_task([answers[at] for at in questions.chosen], [items[at].label for at in questions.chosen])
     scores = metrics.with_measures(scores, answers, names)
     figures, _ = figures_of(scores, answers, names, params.verdict, beside.found(), params.seed, RESAMPLES)
+    judged, section = None, None
+    if params.judge is not None:
+        judged_before = Answers(out.with_name(f".{out.name}-judged.jsonl"), [out / "judge.jsonl"])
+        judged = judges.run(params.judge, questions, rows, judged_before, params.seed, RESAMPLES)
+        figures |= {"judge": judged.figures}
     figures = metrics.tidy(figures | {"left_out": left_out} | _origin(base_dir, story))
+    if judged is not None:
+        section = judge_page.render(figures["judge"], judged.read, items, rows)
     asked = {path.name.split("-")[0]: path for path in sorted(shelf.glob("*.answers.jsonl")) if path in questions.used}
     asked = {name: path for name, path in asked.items() if name in rows}
-    _write(figures, scores, page.render(figures, scores, items), asked, out, params)
+    _write(figures, scores, page.render(figures, scores, items, section), asked, judged, out, params)
     shutil.rmtree(shelf, ignore_errors=True)
     _tell(figures, out, params, began)
 
@@ -104,8 +117,16 @@ def _origin(base_dir: Path, story: dict[str, Any]) -> dict[str, Any]:
     return {"base": _named(models.describe(base_dir)), "dataset": (story.get("dataset") or {}).get("sha256")}
 
 
-def _write(figures: dict[str, Any], scores: pl.DataFrame, html: str, asked: dict[str, Path], out: Path, params: Params) -> None:
-    """Items, figures, page, and the file of answers of every system."""
+def _write(
+    figures: dict[str, Any],
+    scores: pl.DataFrame,
+    html: str,
+    asked: dict[str, Path],
+    judged: judges.Judged | None,
+    out: Path,
+    params: Params,
+) -> None:
+    """Items, figures, page, the file of answers of every system, and that of the judge."""
     written = orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
     reports = Path(params.reports)
     with store.whole_folder(out) as partial:
@@ -114,6 +135,8 @@ def _write(figures: dict[str, Any], scores: pl.DataFrame, html: str, asked: dict
         for name, path in asked.items():
             (partial / "answers").mkdir(exist_ok=True)
             shutil.copyfile(path, partial / "answers" / f"{name}.jsonl")
+        if judged is not None:
+            judged.answers.write(judged.keys, partial / "judge.jsonl")
     write_whole(reports / "evaluation.json", written)
     write_whole(reports / "evaluation.html", html.encode())
 

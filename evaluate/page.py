@@ -44,9 +44,9 @@ class Point:
     high: float
 
 
-def render(figures: dict[str, Any], scores: pl.DataFrame, items: Sequence[Item]) -> str:
-    """The page. `figures` as evaluation.json holds them, `scores` as items.parquet does."""
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """How templates beside this file are rendered."""
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -54,36 +54,45 @@ def render(figures: dict[str, Any], scores: pl.DataFrame, items: Sequence[Item])
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def render(figures: dict[str, Any], scores: pl.DataFrame, items: Sequence[Item], judged: Markup | None = None) -> str:
+    """The page. `figures` as evaluation.json holds them, `scores` as items.parquet does, `judged` the judge's section."""
     systems = [{"key": key, "title": TITLES[key]} for key in figures["systems"]]
     bars = _bars(figures)
     tables = _slice_tables(figures["slices"])
-    return environment.get_template("page.html.jinja").render(
-        figures=figures,
-        verdict_class=figures["verdict"].replace(" ", "-"),
-        systems=systems,
-        measures=_measures(figures),
-        main_points=_main_points(figures),
-        metric_points=_metric_points(figures),
-        words=_words(figures),
-        without=_without(figures),
-        forest=forest,
-        spark=spark,
-        bars=bars,
-        bars_height=(bars[-1]["y"] + 26) if bars else 0,
-        slice_tables=tables,
-        few=FEW,
-        fewest=FEWEST,
-        samples=_samples(scores, items),
+    return (
+        environment()
+        .get_template("page.html.jinja")
+        .render(
+            figures=figures,
+            verdict_class=figures["verdict"].replace(" ", "-"),
+            systems=systems,
+            measures=_measures(figures),
+            main_points=_main_points(figures),
+            metric_points=_metric_points(figures),
+            words=_words(figures),
+            without=_without(figures),
+            forest=forest,
+            spark=spark,
+            bars=bars,
+            bars_height=(bars[-1]["y"] + 26) if bars else 0,
+            slice_tables=tables,
+            few=FEW,
+            fewest=FEWEST,
+            judged=judged or "",
+            samples=_samples(scores, items),
+        )
     )
 
 
 def _main_points(figures: dict[str, Any]) -> list[Point]:
     found = []
     for other, comparison in figures["tuned_against"].items():
-        found.append(_point(f"Loss, {TITLES[other].lower()} − tuned", comparison["metrics"]["loss"]["difference"]))
+        found.append(interval_point(f"Loss, {TITLES[other].lower()} − tuned", comparison["metrics"]["loss"]["difference"]))
         if comparison["control"] is not None and other == "base":
-            found.append(_point("Prompt gain, tuned", comparison["prompt_gain"]))
-            found.append(_point("Control: prompt gain, tuned − base", comparison["control"]))
+            found.append(interval_point("Prompt gain, tuned", comparison["prompt_gain"]))
+            found.append(interval_point("Control: prompt gain, tuned − base", comparison["control"]))
     return [point for point in found if point is not None]
 
 
@@ -92,7 +101,7 @@ def _metric_points(figures: dict[str, Any]) -> list[Point]:
     compared = figures["tuned_against"]["base"]["metrics"]
     names = [name for name in figures["metrics"] if BY_NAME[name].better is not None]
     found = [
-        _point(BY_NAME[name].title + (" (fewer)" if BY_NAME[name].better == "lower" else ""), compared[name]["difference"])
+        interval_point(BY_NAME[name].title + (" (fewer)" if BY_NAME[name].better == "lower" else ""), compared[name]["difference"])
         for name in names
     ]
     return [point for point in found if point is not None]
@@ -116,7 +125,8 @@ def _without(figures: dict[str, Any]) -> str:
     return f"{_text(loss['difference']['value'], '{:+.4f}')} ({loss['verdict']}), on {adjusted['items']:,} items"
 
 
-def _point(title: str, interval: dict[str, Any]) -> Point | None:
+def interval_point(title: str, interval: dict[str, Any]) -> Point | None:
+    """The point of an interval; None where it is not known."""
     if None in (interval["value"], interval["low"], interval["high"]):
         return None
     return Point(title, interval["value"], interval["low"], interval["high"])
@@ -127,10 +137,10 @@ def _measures(figures: dict[str, Any]) -> list[dict[str, Any]]:
     against = figures["tuned_against"]["base"]
     for key, title in (("loss", "Loss, mean over items (nats a token)"), *((name, BY_NAME[name].title) for name in figures["metrics"])):
         share = key != "loss" and BY_NAME[key].binary
-        cells = [_cell(system["metrics"][key], share) for system in figures["systems"].values()]
+        cells = [cell(system["metrics"][key], share) for system in figures["systems"].values()]
         rows.append({"title": title, "cells": [*cells, _difference(against["metrics"][key])]})
-    cells = [_cell(system["prompt_gain"], False) for system in figures["systems"].values()]
-    rows.insert(1, {"title": "Gain from the own prompt (nats a token)", "cells": [*cells, _cell(against["control"], False)]})
+    cells = [cell(system["prompt_gain"], False) for system in figures["systems"].values()]
+    rows.insert(1, {"title": "Gain from the own prompt (nats a token)", "cells": [*cells, cell(against["control"], False)]})
     plain = [
         ("loss_per_token", "Loss, mean over tokens", "{:.4f}"),
         ("perplexity", "Perplexity", "{:,.2f}"),
@@ -156,13 +166,14 @@ def _difference(found: dict[str, Any]) -> dict[str, str]:
     """Difference, its interval, p, items gained and lost, the word, and what could have been found."""
     if not found["difference"]["n"]:
         return {"value": NOT_KNOWN, "note": ""}
-    cell = _cell(found["difference"], False, f", p {_p(found['p'])}")
+    made = cell(found["difference"], False, f", p {_p(found['p'])}")
     moved = f" (+{found['gained']} −{found['lost']} items)" if found["gained"] is not None else ""
     least = f"; detectable: {found['detectable']:.3f}" if found["detectable"] is not None else ""
-    return {"value": f"{cell['value']} {found['verdict'] or ''}{moved}", "note": cell["note"] + least}
+    return {"value": f"{made['value']} {found['verdict'] or ''}{moved}", "note": made["note"] + least}
 
 
-def _cell(interval: dict[str, Any] | None, share: bool, more: str = "") -> dict[str, str]:
+def cell(interval: dict[str, Any] | None, share: bool, more: str = "") -> dict[str, str]:
+    """A figure for a table, and below it its interval and number of items."""
     if interval is None or interval["value"] is None:
         return {"value": NOT_KNOWN, "note": ""}
     layout = "{:.1%}" if share else "{:.4f}"
@@ -222,7 +233,7 @@ def _slice_tables(slices: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _slice_row(each: dict[str, Any], reach: float) -> dict[str, Any]:
     difference = each["difference"]
-    point = _point(each["name"], difference)
+    point = interval_point(each["name"], difference)
     return {
         "name": each["name"],
         "n": each["n"],
@@ -233,8 +244,8 @@ def _slice_row(each: dict[str, Any], reach: float) -> dict[str, Any]:
         "interval": f"{_text(difference['low'])} to {_text(difference['high'])}" if point else "",
         "point": (point, reach),
         "p": _p(each["p_holm"]).removeprefix("= "),
-        "exact_base": _cell(each["exact_base"], True)["value"],
-        "exact_tuned": _cell(each["exact_tuned"], True)["value"],
+        "exact_base": cell(each["exact_base"], True)["value"],
+        "exact_tuned": cell(each["exact_tuned"], True)["value"],
     }
 
 
@@ -295,7 +306,7 @@ def _sample(item: Item, by_system: dict[tuple[int, str], dict[str, Any]], at: in
             sides.append(
                 {
                     "title": title,
-                    "text": _short(row["output"]) or "(nothing)",
+                    "text": short(row["output"]) or "(nothing)",
                     "exact": row.get("exact_match") == 1.0,
                     "cut": row["stop"] != "end",
                 }
@@ -306,15 +317,15 @@ def _sample(item: Item, by_system: dict[tuple[int, str], dict[str, Any]], at: in
         "source": item.source,
         "line": item.line,
         "label": item.label,
-        "prompt": _short(item.prompt, from_end=True),
-        "answer": _short(item.answer),
+        "prompt": short(item.prompt, from_end=True),
+        "answer": short(item.answer),
         "base_loss": f"{by_system[at, 'base']['loss']:.3f}",
         "tuned_loss": f"{by_system[at, 'tuned']['loss']:.3f}",
         "sides": sides,
     }
 
 
-def _short(text: str, from_end: bool = False) -> str:
+def short(text: str, from_end: bool = False) -> str:
     """At most `CHARACTERS` characters; of a prompt the end, which is where the question stands."""
     over = len(text) - CHARACTERS
     if over <= 0:

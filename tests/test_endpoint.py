@@ -1,12 +1,6 @@
 """The endpoint system against a real HTTP server on loopback: well, slow, busy, malformed and dead."""
 
-import json
-import socket
-import threading
-import time
 from collections import Counter
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +11,7 @@ from evaluate import endpoint, journal
 from evaluate.ask import Questions, asked
 from evaluate.endpoint import Endpoint
 from evaluate.holdout import Item
+from tests.serving import serving as served
 
 
 class Words:
@@ -26,52 +21,14 @@ class Words:
         return " ".join(f"t{each}" for each in ids)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers /v1/completions with the prompt's last word, after the troubles of `server.troubles` (by prompt, once each)."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self.server.seen.append((self.path, request, self.headers.get("Authorization")))
-            left = self.server.troubles.get(request["prompt"], [])
-            trouble = left.pop(0) if left else ""
-        if trouble == "slow":
-            time.sleep(0.6)
-        if trouble == "drop":
-            self.connection.shutdown(socket.SHUT_RDWR)
-            return
-        body = json.dumps(
-            {"choices": [{"text": f" {request['prompt'].split()[-1]} ", "finish_reason": "stop"}], "usage": {"completion_tokens": 1}}
-        )
-        body = {"html": "<html>", "empty": '{"choices": []}', "null": "null"}.get(trouble, body)
-        try:
-            self.send_response(int(trouble) if trouble.isdigit() else 200)
-            if trouble == "429":
-                self.send_header("Retry-After", "0")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body.encode())
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the client has given up: that is what `slow` is for
-
-    def log_message(self, *_):
-        pass
+def last_word(_path, request):
+    """A continuation: the prompt's last word."""
+    text = f" {request['prompt'].split()[-1]} "
+    return {"choices": [{"text": text, "finish_reason": "stop"}], "usage": {"completion_tokens": 1}}
 
 
-@contextmanager
 def serving(troubles):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.troubles, server.seen, server.lock = {key: list(value) for key, value in troubles.items()}, [], threading.Lock()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return served(last_word, lambda request: request["prompt"], troubles)
 
 
 def questions(shelf: Path, count: int = 6) -> Questions:
@@ -83,13 +40,11 @@ def questions(shelf: Path, count: int = 6) -> Questions:
 
 
 def at(server, **more) -> Endpoint:
-    return Endpoint(
-        f"http://127.0.0.1:{server.server_address[1]}/v1", "m", **({"timeout_s": 0.3, "retries": 2, "wait_s": 0.01, "parallel": 2} | more)
-    )
+    return Endpoint(server.url, "m", **({"timeout_s": 0.3, "retries": 2, "wait_s": 0.01, "parallel": 2} | more))
 
 
 def test_answers_in_spite_of_every_trouble(tmp_path, capsys, monkeypatch):
-    troubles = {"t1 t10": ["slow"], "t1 t11": ["429", "503"], "t1 t12": ["html", "empty"], "t1 t13": ["drop"], "t1 t14": ["null"] * 9}
+    troubles = {"t1 t10": ["slow"], "t1 t11": ["429", "503"], "t1 t12": ["html", "surrogate"], "t1 t13": ["drop"], "t1 t14": ["null"] * 9}
     monkeypatch.setenv("FINERY_TEST_KEY", "secret")
     with serving(troubles) as server:
         rows = endpoint.answers(at(server, key_env="FINERY_TEST_KEY"), Words(), questions(tmp_path), 5)
