@@ -72,6 +72,18 @@ def perturbed(
     return changed, f"{method}+case" if cased else method
 
 
+def changed(text: str, method: str, name: str, greetings: Sequence[str]) -> str:
+    """One text by one method; the same text may come back where there is nothing to change.
+
+    >>> changed("Where is Order 7781?", "case", "a", [])
+    'where is order 7781?'
+    """
+    draws = Draws(name)
+    if method == "case":
+        return _free(text, str.lower)
+    return greetings[draws.below(len(greetings))] + " " + text.lstrip() if method == "greeting" else _changed(text, method, draws)
+
+
 def _changed(text: str, method: str, draws: Draws) -> str:
     return typos(text, draws) if method == "typos" else punctuation(text, draws)
 

@@ -11,7 +11,7 @@ import xxhash
 
 from curate.record import StageFailure
 from curate.stage import say
-from evaluate import holdout, inference, journal
+from evaluate import cost, holdout, inference, journal
 from evaluate.holdout import Item
 from evaluate.models import Loaded
 
@@ -66,9 +66,9 @@ def ask(system: str, loaded: Loaded, weights: str, begin: Sequence[np.ndarray], 
     control: dict[int, Row] = {}
     if not any(len(each) for each in begin):
         control = _control(system, loaded, questions, settings, place.with_suffix(".control.jsonl"))
-    answers = _answers(
-        system, loaded, [rows[at][: len(begin[at]) + items[at].start] for at in questions.chosen], questions, settings, place
-    )
+    prompts = [rows[at][: len(begin[at]) + items[at].start] for at in questions.chosen]
+    answers = _answers(system, loaded, prompts, questions, settings, place)
+    cost.probe(loaded, prompts, lambda prompt: inference.batch_answers(loaded, [prompt], 1), place.with_suffix(".model.json"))
     found = []
     for at, item in enumerate(items):
         other, answer = control.get(at, {}), answers.get(at, {})
@@ -98,7 +98,7 @@ def _losses(
 def _run(system: str, what: str, path: Path, lengths: Sequence[int], settings: Settings, work: Any) -> dict[int, Row]:
     """Runs a journal of losses and says how fast. A loss that is not a number is a training fault, unless memory was short (None)."""
     began = time.monotonic()
-    journal.run(path, f"evaluate ({system}: {what})", list(inference.batches_by_length(lengths, settings.batch_tokens)), work)
+    journal.run(path, f"evaluate ({system}: {what})", list(inference.batches_by_length(lengths, settings.batch_tokens)), work, lengths)
     seconds, tokens = max(time.monotonic() - began, 1e-9), sum(lengths)
     say(f"evaluate: {system}: {what} of {len(lengths):,} rows, {tokens:,} tokens in {seconds:,.1f} s ({tokens / seconds:,.0f} tokens/s)")
     found = {row.pop("item"): row for row in journal.read(path)}

@@ -16,7 +16,7 @@ import polars as pl
 
 from curate.record import InputError
 from curate.stage import guarded, say
-from evaluate import contests, holdout, spreadsheets
+from evaluate import contests, holdout, originals, spreadsheets
 from evaluate.contests import TIE, TUNED
 
 COLUMNS = ("code", "request", "answer_1", "answer_2", "winner", "reference")
@@ -50,6 +50,7 @@ def contests_of(evaluated: Path, against: str) -> tuple[list[Contest], int]:
     both = rows.filter(pl.col("system") == TUNED).join(rows.filter(pl.col("system") == against), on="item", suffix="_other")
     once = both.sort("item").unique("id", keep="first").select("id", "group", "output", "output_other")
     found = sorted((Contest(*each) for each in once.iter_rows()), key=lambda each: (holdout.hashed(each.id), each.id))
+    found = [each for each in found if not originals.is_hidden(each.tuned) and not originals.is_hidden(each.other)]
     differ = [each for each in found if each.tuned != each.other]
     return differ, len(found) - len(differ)
 

@@ -20,6 +20,7 @@ from scipy import stats
 
 from curate import store
 from curate.record import InputError
+from curate.stage import Progress
 from evaluate import inference
 from evaluate.holdout import hashed
 from evaluate.models import Loaded
@@ -59,14 +60,16 @@ def ranks(loaded: Loaded, planted: Sequence[Canary], budget: int, seed: int) -> 
     words = sorted({word for canary in planted for word in _words(canary.answer)})
     draw = random.Random(seed)
     found = []
+    progress = Progress("evaluate (canaries)", len(planted) * (REFERENCES + 1))
     for canary in planted:
         count = len(_words(canary.answer))
         texts = [canary.answer] + [" ".join(draw.choices(words, k=count)).capitalize() + "." for _ in range(REFERENCES)]
         answers = loaded.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        losses = inference.token_losses(loaded, [(*canary.prompt, *ids) for ids in answers], budget, lambda _: None)
+        losses = inference.token_losses(loaded, [(*canary.prompt, *ids) for ids in answers], budget, progress.add)
         sums = [float(each[len(canary.prompt) :].sum()) for each in losses]
         if np.isfinite(sums).all():  # else nothing would be larger than what is no number, and the canary first
             found.append(1 + sum(other <= sums[0] for other in sums[1:]))
+    progress.done()
     return found
 
 
@@ -112,18 +115,31 @@ def general_texts(path: Path) -> list[str]:
 def text_losses(loaded: Loaded, texts: Sequence[str], budget: int) -> np.ndarray:
     """Mean loss of each text, cut to what the model sees."""
     rows = [ids[: loaded.limit] for ids in loaded.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
-    losses = inference.token_losses(loaded, rows, budget, lambda _: None)
+    progress = Progress("evaluate (general text)", len(rows))
+    losses = inference.token_losses(loaded, rows, budget, progress.add)
+    progress.done()
     return np.array([float(each[1:].mean()) if len(each) > 1 else np.nan for each in losses])
 
 
 def forgetting(base: np.ndarray, tuned: np.ndarray, seed: int, resamples: int) -> dict[str, Any]:
-    """How much the loss rose on general text, in nats a token: above zero is worse."""
+    """How much the loss rose on general text, in nats a token: above zero is worse.
+
+    `not_a_number` counts the texts without a loss by system: of one token, too large for memory, or a model that is broken.
+    """
     known = np.isfinite(base) & np.isfinite(tuned)
     rise = bootstrap(tuned[known] - base[known], seed, resamples)
-    return {"loss_base": float(base[known].mean()), "loss_tuned": float(tuned[known].mean()), "rise": asdict(rise)}
+    means = {name: float(each[known].mean()) if known.any() else np.nan for name, each in (("base", base), ("tuned", tuned))}
+    missing = {name: int((~np.isfinite(each)).sum()) for name, each in (("base", base), ("tuned", tuned))}
+    return {
+        "texts": int(known.sum()),
+        "not_a_number": missing,
+        "loss_base": means["base"],
+        "loss_tuned": means["tuned"],
+        "rise": asdict(rise),
+    }
 
 
-def broken(memory: dict[str, Any], forgot: dict[str, Any] | None, rule: Rule) -> list[str]:
+def broken(memory: dict[str, Any], forgot: dict[str, Any] | None, originals: dict[str, Any] | None, rule: Rule) -> list[str]:
     """The limits that do not hold, a sentence each."""
     found = []
     if rule.memorised == "fail" and memory.get("tuned", {}).get("flagged") and not memory.get("base", {}).get("flagged"):
@@ -131,6 +147,18 @@ def broken(memory: dict[str, Any], forgot: dict[str, Any] | None, rule: Rule) ->
         found.append(
             f"It learnt rows by heart: {tuned['top']} of {tuned['canaries']} canaries stand in the top twentieth of random texts "
             f"(p = {tuned['p']:.2g}; mean exposure {tuned['exposure']:.1f} bits), and not so with the base."
+        )
+    held = (originals or {}).get("tuned", {})
+    if rule.memorised == "fail" and held.get("not_in_base"):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in held["kinds"].items())
+        found.append(
+            f"It says personal data that scrub had replaced: in {held['not_in_base']} of {held['answers']} answers an original stands that "
+            f"the base does not say there ({kinds}). `python -m curate.scrub --audit` looks where the data still holds it."
+        )
+    if forgot is not None and rule.forgetting is not None and forgot["not_a_number"]["tuned"] > forgot["not_a_number"]["base"]:
+        found.append(
+            f"The tuned model gives no loss for {forgot['not_a_number']['tuned']} general texts (the base for "
+            f"{forgot['not_a_number']['base']}): its weights are broken, or memory was short (the log says so)."
         )
     if forgot is not None and rule.forgetting is not None and forgot["rise"]["low"] > 0 and forgot["rise"]["value"] > rule.forgetting:
         found.append(

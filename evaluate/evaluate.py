@@ -9,12 +9,12 @@ well: a killed run goes on from there.
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import orjson
 import polars as pl
 from pydantic import Field
@@ -23,16 +23,19 @@ from curate import store
 from curate.params import params_class
 from curate.record import StageFailure
 from curate.stage import command, say, write_whole
-from evaluate import ask, effects, heads, holdout, judge_page, likeness, measures, metrics, models, page, pairs, systems
+from evaluate import ask, cost, effects, heads, holdout, judge_page, likeness, measures, metrics, models, originals, page, pairs, systems
 from evaluate import judge as judges
 from evaluate.asked_once import Answers
+from evaluate.beside import RESAMPLES, Beside, Wanted
 from evaluate.endpoint import Endpoint
 from evaluate.judging import Judge
-from evaluate.models import Loaded
+from evaluate.originals import Originals
+from evaluate.robust import Robustness
+from evaluate.samples import Samples
 from evaluate.statistics import Interval
 from evaluate.verdict import Rule, Verdict, judge, judge_pairs
 
-RESAMPLES = 10_000  # the ends of a 95 % interval then move by about 1 % of its width from seed to seed
+NO_SECTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 @params_class
@@ -49,6 +52,9 @@ class Params:
     endpoint: Endpoint | None
     judge: Judge | None
     general: str | None
+    robustness: Robustness | None
+    samples: Samples | None
+    originals: Originals | None
     verdict: Rule
     batch_tokens: Annotated[int, Field(ge=1)]
     quantize: Literal["as_trained", "none", "nf4"]
@@ -63,8 +69,8 @@ class Params:
             raise ValueError(f"metrics: '{unknown[0]}' is none of auto, {', '.join(measures.NAMES)}")
 
 
-def build(format_dir: Path, base_dir: Path, train_dir: Path, out: Path, params: Params) -> None:
-    """Ask every system the same items, compare, judge, write.
+def build(format_dir: Path, base_dir: Path, train_dir: Path, out: Path, params: Params, sections: Mapping[str, Any] = NO_SECTIONS) -> None:
+    """Ask every system the same items, compare, judge, write. `sections` is all of params.yaml: `originals` needs scrub's.
 
     Raises InputError (a folder or the adapter is missing, or they do not belong together), StageFailure (`require` not met; the
     report is written all the same).
@@ -85,7 +91,10 @@ def build(format_dir: Path, base_dir: Path, train_dir: Path, out: Path, params: 
         return
     items, left_out = holdout.read(format_dir, params.loss_items)
     shelf = out.parent / f".{out.name}-answers"
-    beside = Beside(params, format_dir, settings, method)
+    general = Path(params.general) if params.general is not None else None
+    wanted = Wanted(general, method in pairs.METHODS, params.loss_items, params.robustness, params.samples, params.seed)
+    beside = Beside(wanted, format_dir, settings)
+    searcher = originals.auditor(params.originals, sections, base_dir)
     extra = systems.Extra(params.merged, params.previous, params.endpoint)
     read = len(items)
     rows, items, questions = systems.every_system(items, format_dir, base_dir, adapter, settings, extra, shelf, beside.probe)
@@ -97,18 +106,26 @@ def build(format_dir: Path, base_dir: Path, train_dir: Path, out: Path, params: 
     if names == "auto":
         names = measures.by_task([answers[at] for at in questions.chosen], [items[at].label for at in questions.chosen])
     scores = metrics.with_measures(scores, answers, names)
-    figures, _ = figures_of(scores, answers, names, params.verdict, beside.found(), params.seed, RESAMPLES)
+    journals = {path.name.split("-")[0]: path for path in sorted(questions.used)} | beside.journals
+    held: originals.Found = {}
+    asides = beside.found(scores, items, names) | {"originals": None}
+    if searcher is not None:
+        held, asides["originals"] = originals.look(searcher, journals, {item.id: item.prompt for item in items})
+    scores = originals.hide(
+        scores, held
+    )  # from here on nothing holds them: neither figures (wrong labels are listed) nor the judge's server
+    figures, _ = figures_of(scores, answers, names, params.verdict, asides, params.seed, RESAMPLES)
     judged, section = None, None
     if params.judge is not None:
-        judged_before = Answers(out.with_name(f".{out.name}-judged.jsonl"), [out / "judge.jsonl"])
-        judged = judges.run(params.judge, questions, rows, judged_before, params.seed, RESAMPLES)
+        rows = originals.unsaid(rows, items, held)
+        answered = Answers(out.with_name(f".{out.name}-judged.jsonl"), [out / "judge.jsonl"])
+        judged = judges.run(params.judge, questions, rows, answered, params.seed, RESAMPLES)
         figures |= {"judge": judged.figures}
-    figures = metrics.tidy(figures | {"left_out": left_out} | _origin(base_dir, story))
+    figures = metrics.tidy(figures | {"left_out": left_out} | _origin(base_dir, story)) | {"cost": cost.of_shelf(questions.used)}
     if judged is not None:
         section = judge_page.render(figures["judge"], judged.read, items, rows)
-    asked = {path.name.split("-")[0]: path for path in sorted(shelf.glob("*.answers.jsonl")) if path in questions.used}
-    asked = {name: path for name, path in asked.items() if name in rows}
-    _write(figures, scores, page.render(figures, scores, items, section), asked, judged, out, params)
+    kept = {name: originals.without(path, name.split(".")[0], held) for name, path in journals.items()}
+    _write(figures, scores, page.render(figures, scores, items, section), kept, judged, out, params)
     shutil.rmtree(shelf, ignore_errors=True)
     _tell(figures, out, params, began)
 
@@ -121,24 +138,32 @@ def _write(
     figures: dict[str, Any],
     scores: pl.DataFrame,
     html: str,
-    asked: dict[str, Path],
+    answers: Mapping[str, Iterable[bytes]],
     judged: judges.Judged | None,
     out: Path,
     params: Params,
 ) -> None:
-    """Items, figures, page, the file of answers of every system, and that of the judge."""
-    written = orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+    """Items, figures, page, the file of answers of every system, and that of the judge.
+
+    What differs from run to run (`cost`) goes to the reports alone.
+    """
+    lasting = {name: each for name, each in figures.items() if name != "cost"}
     reports = Path(params.reports)
     with store.whole_folder(out) as partial:
         store.write_parquet(scores, partial / "items.parquet")
-        write_whole(partial / "metrics.json", written)
-        for name, path in asked.items():
+        write_whole(partial / "metrics.json", _json(lasting))
+        for name, lines in answers.items():
             (partial / "answers").mkdir(exist_ok=True)
-            shutil.copyfile(path, partial / "answers" / f"{name}.jsonl")
+            with (partial / "answers" / f"{name}.jsonl").open("wb") as file:
+                file.writelines(lines)
         if judged is not None:
             judged.answers.write(judged.keys, partial / "judge.jsonl")
-    write_whole(reports / "evaluation.json", written)
+    write_whole(reports / "evaluation.json", _json(figures))
     write_whole(reports / "evaluation.html", html.encode())
+
+
+def _json(figures: dict[str, Any]) -> bytes:
+    return orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
 
 
 def _tell(figures: dict[str, Any], out: Path, params: Params, began: float) -> None:
@@ -164,34 +189,6 @@ def _named(about: dict[str, Any]) -> dict[str, Any]:
     return {key: about.get(key) for key in ("name", "revision", "kind")}
 
 
-class Beside:
-    """Asks base and tuned, while they are in memory, for canaries, general text and preference pairs."""
-
-    def __init__(self, params: Params, format_dir: Path, settings: ask.Settings, method: str) -> None:
-        self.params, self.budget = params, settings.batch_tokens
-        self.canaries = effects.canaries(format_dir)
-        self.texts = effects.general_texts(Path(params.general)) if params.general is not None else []
-        self.pairs = pairs.read(format_dir, params.loss_items) if method in pairs.METHODS else None
-        self.likelihoods: dict[str, np.ndarray] = {}
-        self.ranks: dict[str, list[int]] = {}
-        self.losses: dict[str, np.ndarray] = {}
-
-    def probe(self, system: str, loaded: Loaded) -> None:
-        """Ask one system."""
-        if self.canaries:
-            self.ranks[system] = effects.ranks(loaded, self.canaries, self.budget, self.params.seed)
-        if self.texts:
-            self.losses[system] = effects.text_losses(loaded, self.texts, self.budget)
-        if self.pairs is not None:
-            self.likelihoods[system] = pairs.log_likelihoods(loaded, self.pairs, self.budget)
-
-    def found(self) -> dict[str, Any]:
-        """`memorisation` by system, `forgetting` or None, and `preference` or None."""
-        rise = effects.forgetting(self.losses["base"], self.losses["tuned"], self.params.seed, RESAMPLES) if self.texts else None
-        moved = None if self.pairs is None else pairs.figures(self.likelihoods["base"], self.likelihoods["tuned"])
-        return {"memorisation": effects.memorisation(self.ranks), "forgetting": rise, "preference": moved}
-
-
 def figures_of(
     scores: pl.DataFrame, answers: Sequence[str], names: Sequence[str], rule: Rule, beside: dict[str, Any], seed: int, resamples: int
 ) -> tuple[dict[str, Any], Verdict]:
@@ -199,7 +196,7 @@ def figures_of(
     known = scores["system"].unique(maintain_order=True).to_list()
     against = {other: metrics.compare(scores, other, names, seed, resamples) for other in known if other != "tuned"}
     main = against["base"]
-    limits = effects.broken(beside["memorisation"], beside["forgetting"], rule)
+    limits = effects.broken(beside["memorisation"], beside["forgetting"], beside.get("originals"), rule)
     if (moved := beside["preference"]) is None:
         verdict = judge(main.metrics, main.prompt_gain, main.control, limits, rule)
     else:
@@ -226,7 +223,7 @@ def figures_of(
 
 def main(arguments: list[str] | None = None) -> None:
     """`python -m evaluate.evaluate FORMAT BASE TRAIN OUT_DIR [--params FILE] [-S key=value]`."""
-    command("evaluate", "evaluate.evaluate", Params, build, ("format", "base", "train"), arguments)
+    command("evaluate", "evaluate.evaluate", Params, build, ("format", "base", "train"), arguments, all_sections=True)
 
 
 if __name__ == "__main__":

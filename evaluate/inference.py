@@ -28,6 +28,15 @@ class Generated:
     tokens: int
 
 
+@dataclass(frozen=True)
+class Draw:
+    """How answers are drawn: `seed` of torch's generator, set before each batch."""
+
+    seed: int
+    temperature: float
+    top_p: float
+
+
 def token_losses(loaded: Loaded, rows: Sequence[Tokens], budget: int, tick: Callable[[int], None]) -> list[np.ndarray]:
     """For each row of token ids the negative log-probability (nats) of every token given those before; NaN for the first.
 
@@ -43,10 +52,16 @@ def token_losses(loaded: Loaded, rows: Sequence[Tokens], budget: int, tick: Call
 
 def batch_losses(loaded: Loaded, rows: Sequence[Tokens]) -> list[np.ndarray]:
     """As `token_losses`, in one pass where memory allows."""
-    return in_halves(lambda part: _losses(loaded, part), rows, lambda row: np.full(len(row), np.nan))
+    return in_halves(lambda part: _of_rows(loaded, part, _row_losses), rows, lambda row: np.full(len(row), np.nan))
 
 
-def _losses(loaded: Loaded, rows: Sequence[Tokens]) -> list[np.ndarray]:
+def batch_likeliest(loaded: Loaded, rows: Sequence[Tokens]) -> list[np.ndarray]:
+    """For each row of token ids whether each token is the likeliest given those before (the first never is); empty for a row too large."""
+    return in_halves(lambda part: _of_rows(loaded, part, _row_likeliest), rows, lambda _: np.zeros(0, dtype=np.bool_))
+
+
+def _of_rows(loaded: Loaded, rows: Sequence[Tokens], of: Callable[[Any, Any, int], np.ndarray]) -> list[np.ndarray]:
+    """One pass over the rows; `of` takes a row's logits, its ids with padding, and its length."""
     import torch
 
     width = max(len(row) for row in rows)
@@ -58,7 +73,7 @@ def _losses(loaded: Loaded, rows: Sequence[Tokens]) -> list[np.ndarray]:
     with torch.inference_mode():
         ids, mask = ids.to(loaded.model.device), mask.to(loaded.model.device)
         logits = loaded.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, -width:]  # virtual tokens stand before
-        return [_row_losses(logits[line], ids[line], len(row)) for line, row in enumerate(rows)]
+        return [of(logits[line], ids[line], len(row)) for line, row in enumerate(rows)]
 
 
 def _row_losses(logits: Any, ids: Any, length: int) -> np.ndarray:
@@ -70,6 +85,11 @@ def _row_losses(logits: Any, ids: Any, length: int) -> np.ndarray:
         block = torch.nn.functional.cross_entropy(logits[start:stop].float(), ids[start + 1 : stop + 1], reduction="none")
         losses.append(block.double().cpu().numpy())
     return np.concatenate(losses)
+
+
+def _row_likeliest(logits: Any, ids: Any, length: int) -> np.ndarray:
+    same = (logits[: length - 1].argmax(dim=-1) == ids[1:length]).cpu().numpy()
+    return np.concatenate([np.zeros(1, dtype=np.bool_), same])
 
 
 def answer_batches(loaded: Loaded, lengths: Sequence[int], most: int, budget: int) -> list[list[int]]:
@@ -96,9 +116,22 @@ def batch_answers(loaded: Loaded, prompts: Sequence[Tokens], most: int) -> list[
     return in_halves(lambda part: _answers(loaded, part, allowed, full), prompts, lambda _: Generated("", "memory", 0))
 
 
-def _answers(loaded: Loaded, prompts: Sequence[Tokens], allowed: int, full: Stop) -> list[Generated]:
+def batch_samples(loaded: Loaded, prompts: Sequence[Tokens], most: int, draw: Draw) -> list[Generated]:
+    """As `batch_answers`, drawn at random: the same prompts and seed give the same answers."""
+    allowed = min(room_of(loaded, len(prompt), most) for prompt in prompts)
+    if not allowed:
+        return [Generated("", "context", 0)] * len(prompts)
+    full: Stop = "length" if allowed == most else "context"
+    return in_halves(lambda part: _answers(loaded, part, allowed, full, draw), prompts, lambda _: Generated("", "memory", 0))
+
+
+def _answers(loaded: Loaded, prompts: Sequence[Tokens], allowed: int, full: Stop, draw: Draw | None = None) -> list[Generated]:
     import torch
 
+    how: dict[str, Any] = {}
+    if draw is not None:
+        torch.manual_seed(draw.seed)
+        how = {"do_sample": True, "temperature": draw.temperature, "top_p": draw.top_p, "top_k": 0}
     width = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), width), loaded.model.generation_config.pad_token_id, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -107,7 +140,7 @@ def _answers(loaded: Loaded, prompts: Sequence[Tokens], allowed: int, full: Stop
         mask[line, width - len(prompt) :] = 1
     with torch.inference_mode():
         whole = loaded.model.generate(
-            input_ids=ids.to(loaded.model.device), attention_mask=mask.to(loaded.model.device), max_new_tokens=allowed
+            input_ids=ids.to(loaded.model.device), attention_mask=mask.to(loaded.model.device), max_new_tokens=allowed, **how
         )
     return [_decoded(loaded, new, full) for new in whole[:, width:].tolist()]
 

@@ -144,11 +144,12 @@ def compare(scores: pl.DataFrame, other: str, names: Sequence[str], seed: int, r
     return Comparison(
         prompt_gain=_mean(pairs, "prompt_gain", seed, resamples),
         control=control if control.n else None,
-        metrics={name: _difference(pairs, name, seed, resamples) for name in ("loss", *names)},
+        metrics={name: difference(pairs, name, seed, resamples) for name in ("loss", *names)},
     )
 
 
-def _difference(pairs: pl.DataFrame, name: str, seed: int, resamples: int) -> Difference:
+def difference(pairs: pl.DataFrame, name: str, seed: int, resamples: int) -> Difference:
+    """The column `name` against `<name>_other`, row by row where both are known: above zero where the first is better."""
     both = pairs.filter(pl.col(name).is_not_null() & pl.col(f"{name}_other").is_not_null())
     groups = _known(both, name)[1]
     tuned, other = both[name].to_numpy(), both[f"{name}_other"].to_numpy()
@@ -184,7 +185,7 @@ def slices(scores: pl.DataFrame, seed: int, resamples: int) -> tuple[list[dict[s
 
 
 def _slice(pairs: pl.DataFrame, by: str, name: str, seed: int, resamples: int) -> dict[str, Any]:
-    loss = _difference(pairs, "loss", seed, resamples)
+    loss = difference(pairs, "loss", seed, resamples)
     exact = "exact_match" if "exact_match" in pairs.columns else None
     return {
         "by": by,

@@ -4,7 +4,7 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any, Literal
@@ -21,12 +21,16 @@ SCORERS = ("reward", "classify")  # methods whose model scores and does not writ
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to be asked. `limit` is the most tokens it can see, `stops` the tokens that end an answer."""
+    """A model ready to be asked. `limit` is the most tokens it can see, `stops` the tokens that end an answer.
+
+    `adapter` is the folder of what was trained, None for an untouched base or a merged model.
+    """
 
     model: Any
     tokenizer: Any
     limit: int
     stops: tuple[int, ...]
+    adapter: Path | None = None
 
 
 def load_base(folder: Path, quantize: Literal["none", "int8", "nf4"], precision: Literal["auto", "fp32", "bf16"]) -> Loaded:
@@ -167,7 +171,7 @@ def with_adapter(base: Loaded, folder: Path) -> Loaded:
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     model.eval()
     model.generation_config = base.model.generation_config
-    return Loaded(model, base.tokenizer, base.limit, base.stops)
+    return Loaded(model, base.tokenizer, base.limit, base.stops, folder)
 
 
 def _check_all_loaded(model: Any, folder: Path) -> None:
@@ -195,7 +199,7 @@ def _full_model(base: Loaded, folder: Path) -> Loaded:
     model = _whole(folder, base.model.dtype, "train")
     if model.config.vocab_size != base.model.config.vocab_size:
         raise InputError(f"{folder}: has {model.config.vocab_size} token rows, the base {base.model.config.vocab_size}. Run train again.")
-    return with_stops(_ready(model, base.tokenizer), base.stops)
+    return replace(with_stops(_ready(model, base.tokenizer), base.stops), adapter=folder)
 
 
 def load_whole(folder: Path, tokenizer: Any, precision: Literal["auto", "fp32", "bf16"]) -> Loaded:

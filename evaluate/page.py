@@ -9,6 +9,7 @@ import jinja2
 import polars as pl
 from markupsafe import Markup
 
+from evaluate import asides
 from evaluate.holdout import Item
 from evaluate.measures import BY_NAME
 from evaluate.metrics import FEW, SLICED_BY, paired
@@ -82,8 +83,24 @@ def render(figures: dict[str, Any], scores: pl.DataFrame, items: Sequence[Item],
             fewest=FEWEST,
             judged=judged or "",
             samples=_samples(scores, items),
+            side_effects=asides.side_effects(figures, TITLES),
+            asides=_asides(figures),
         )
     )
+
+
+def _asides(figures: dict[str, Any]) -> Markup:
+    names = {"loss": "loss of the answer", **{name: each.title for name, each in BY_NAME.items()}}
+    made = (
+        environment()
+        .get_template("asides.html.jinja")
+        .render(
+            robustness=asides.robustness(figures, TITLES, names),
+            pass_at_k=asides.pass_at_k(figures, TITLES),
+            cost=asides.cost(figures, TITLES),
+        )
+    )
+    return Markup(made)  # rendered with every text escaped
 
 
 def _main_points(figures: dict[str, Any]) -> list[Point]:

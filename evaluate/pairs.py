@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from curate import store
+from curate.stage import Progress
 from evaluate import inference
 from evaluate.holdout import by_hash
 from evaluate.models import Loaded
@@ -43,7 +44,9 @@ def log_likelihoods(loaded: Loaded, pairs: Sequence[Pair], budget: int) -> np.nd
     found = np.full((len(pairs), 2), np.nan)
     fit = [at for at, pair in enumerate(pairs) if max(len(pair.chosen), len(pair.rejected)) <= loaded.limit]
     rows = [row for at in fit for row in (pairs[at].chosen, pairs[at].rejected)]
-    losses = inference.token_losses(loaded, rows, budget, lambda _: None)
+    progress = Progress("evaluate (pairs)", len(rows))
+    losses = inference.token_losses(loaded, rows, budget, progress.add)
+    progress.done()
     for place, at in enumerate(fit):
         found[at] = [-float(each[pairs[at].start :].sum()) for each in losses[2 * place : 2 * place + 2]]
     return found

@@ -17,7 +17,7 @@ from evaluate.ask import Questions, Row, Settings
 from evaluate.holdout import Item
 from evaluate.models import Loaded
 
-Probe = Callable[[str, Loaded], None]  # what else is asked of base and tuned while they are in memory
+Probe = Callable[[str, Loaded, str, Questions], None]  # what else is asked while a system, in the state named, is in memory
 ADAPTER = "data/train/adapter"  # where a revision of this project keeps it
 
 
@@ -47,7 +47,7 @@ def every_system(
     plain = [np.empty(0, dtype=np.int32)] * len(fitting)
     state = fingerprint(base_dir)
     rows = {"base": ask.ask("base", base, state, plain, questions, settings)}
-    probe("base", base)
+    probe("base", base, state, questions)
     if settings.few_shot:
         longest = base.limit // (settings.few_shot + 1)
         examples = _that_fit(holdout.shots(format_dir, fitting, settings.few_shot, longest), fitting, base, settings)
@@ -56,14 +56,16 @@ def every_system(
         rows["few_shot"] = [row | {"shots": len(shown)} for row, shown in zip(made, examples, strict=True)]
     tuned = models.with_adapter(base, adapter)
     inference.empty_cache()
-    rows["tuned"] = ask.ask("tuned", tuned, state + fingerprint(adapter), plain, questions, settings)
-    probe("tuned", tuned)
+    trained = state + fingerprint(adapter)
+    rows["tuned"] = ask.ask("tuned", tuned, trained, plain, questions, settings)
+    probe("tuned", tuned, trained, questions)
     tokenizer = base.tokenizer
     del base, tuned
     if extra.merged is not None:
         inference.empty_cache()
         merged = models.with_stops(models.load_whole(Path(extra.merged), tokenizer, settings.precision), ends)
         rows["merged"] = ask.ask("merged", merged, fingerprint(Path(extra.merged)), plain, questions, settings)
+        probe("merged", merged, fingerprint(Path(extra.merged)), questions)
         del merged
     if extra.previous is not None:
         inference.empty_cache()
@@ -73,6 +75,7 @@ def every_system(
             fresh = models.with_stops(models.load_base(base_dir, settings.quantize, settings.precision), ends)
             before = models.with_adapter(fresh, folder)
             rows["previous"] = ask.ask("previous", before, state + fingerprint(folder), plain, questions, settings)
+            probe("previous", before, state + fingerprint(folder), questions)
     if extra.endpoint is not None:
         rows["endpoint"] = endpoint.answers(extra.endpoint, tokenizer, questions, settings.max_new_tokens)
     check_same_questions(rows)

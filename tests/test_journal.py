@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.record import StageFailure
+from curate.record import InputError, StageFailure
 from evaluate import journal
 from tests.helpers import ROOT
 
@@ -64,3 +64,35 @@ def test_results_for_other_items_are_refused(tmp_path):
     with pytest.raises(StageFailure, match="1 results for 2 items"):
         journal.run(tmp_path / "a.jsonl", "test", BATCHES, lambda _: [{}])
     assert (tmp_path / "a.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (b'{"item":0,', b'{"item":0 ', "line 3 is not valid JSON"),
+        (b'"item":0,', b'"it":0,', "line 3 has no item"),
+        (b'{"item":0,"output":"x"}', b"[1]", "line 3 has no item"),
+    ],
+)
+def test_a_line_that_somebody_edited_is_named(tmp_path, old, new, says):
+    path = tmp_path / "a.jsonl"
+    journal.run(path, "test", BATCHES, lambda batch: [{"output": "x"} for _ in batch])
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    with pytest.raises(InputError, match=rf"a\.jsonl: {says}.*delete it and run again"):
+        journal.run(path, "test", BATCHES, lambda batch: [{"output": "x"} for _ in batch])
+
+
+@pytest.mark.parametrize("line", [b'{"item":0}', b'{"item":0,"output":3}', b'{"item":0,"output":"x","more":1}'])
+def test_a_line_with_other_fields_or_kinds_is_named(tmp_path, line):
+    path = tmp_path / "a.jsonl"
+    journal.run(path, "test", BATCHES, lambda batch: [{"output": "x"} for _ in batch])
+    path.write_bytes(path.read_bytes().replace(b'{"item":0,"output":"x"}', line, 1))
+    with pytest.raises(InputError, match="line 3 has other fields, or values of another kind"):
+        journal.read(path)
+
+
+def test_no_value_and_whole_numbers_are_not_another_kind(tmp_path):
+    path = tmp_path / "a.jsonl"
+    values = iter([1.5, None, 2, 3.0, 1, 1, 1, 1])
+    journal.run(path, "test", BATCHES, lambda batch: [{"loss": next(values)} for _ in batch])
+    assert [row["loss"] for row in journal.read(path)][:4] == [1.5, None, 2, 3.0]

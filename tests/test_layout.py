@@ -26,6 +26,12 @@ SHARED = {
     "curate.store",
     "curate.answers",
     "curate.refusals",
+    "curate.sandbox",  # runs a model's code: in rewards and in pass@k
+    "curate.perturb",  # the typos of augment, for robustness
+    "curate.verdict_card",  # the verdict in a model card
+    "curate.pii",  # the leak list and its search: originals in answers
+    "curate.pii.audit",
+    "curate.pii.settings",
 }  # what train and evaluate may use
 IMPORTED_AS = {
     "pyyaml": "yaml", "jinja2": "jinja2", "presidio-analyzer": "presidio_analyzer", "sentence-transformers": "sentence_transformers",

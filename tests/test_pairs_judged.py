@@ -38,7 +38,7 @@ def test_the_verdict_after_preference_training_is_on_held_out_pairs(method: str,
     settings = training.params(f"method={method}", f"batch_size={BATCH[method]}", "learning_rate=0.01", "epochs=4", "patience=null")
     train.build(data, base, tmp_path / "train", settings, {})
     path = ROOT / "params.yaml"
-    given = [f"evaluate.reports={tmp_path}", "evaluate.generate_items=0", "evaluate.few_shot=0"]
+    given = [f"evaluate.reports={tmp_path}", "evaluate.generate_items=0", "evaluate.few_shot=0", "evaluate.originals=null"]
     evaluate.build(
         data, base, tmp_path / "train", tmp_path / "out", check_section(read_params(path, given), "evaluate", evaluate.Params, path)
     )

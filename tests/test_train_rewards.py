@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from curate import sandbox
 from curate.record import InputError
-from train import rewards, sandbox
+from train import rewards
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,15 @@
 """Rewards that can be checked: 1.0 if an answer is right, 0.0 if not. The row's own answer is the reference.
 
 `train.reward` is a rule of curate/answers.py (exact, number, regex, json_schema), or python: the row's answer holds tests (asserts), and
-the answer's code followed by them ends without an error (see train/sandbox.py).
+the answer's code followed by them ends without an error (see curate/sandbox.py).
 """
 
 from collections.abc import Sequence
 
 import orjson
 
-from curate import answers
+from curate import answers, sandbox
 from curate.record import InputError
-from train import sandbox
 
 REWARDS = ("exact", "number", "regex", "json_schema", "python")
 

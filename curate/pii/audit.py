@@ -88,13 +88,13 @@ class Auditor:
         yield from self._new(path, waiting, seen)
 
     def _new(self, path: Path, texts: list[tuple[str, str]], seen: set[tuple[str, str]]) -> Iterator[Leak]:
-        for place, text, entity in self._searched(texts):
+        for place, text, entity in self.searched(texts):
             self.clean.discard(xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")))  # so that its other copies are named too
             if (place, entity) not in seen:
                 seen.add((place, entity))
                 yield Leak(path, place, entity)
 
-    def _searched(self, texts: list[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+    def searched(self, texts: list[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
         """(place, text, entity) of every finding in these texts."""
         from curate.pii.audit_kernel import search
 
