@@ -80,7 +80,14 @@ def test_a_row_that_vanished_fails_the_gate(data: Path, written: Path) -> None:
     numbers = orjson.loads((written / "curation.json").read_bytes())
     numbers["rows"]["final"] -= 1
     limits = gates.Limits(
-        lost_share=1.0, lost_share_source=1.0, duplicate_share=1.0, truncated_share=1.0, synthetic_share=1.0, label_rows=0
+        lost_share=1.0,
+        lost_share_source=1.0,
+        duplicate_share=1.0,
+        truncated_share=1.0,
+        synthetic_share=1.0,
+        label_rows=0,
+        train_rows=0,
+        residual=0,
     )
     found = gates.check(numbers, limits)
     assert gates.verdict(found)["state"] == "fail"
@@ -88,11 +95,13 @@ def test_a_row_that_vanished_fails_the_gate(data: Path, written: Path) -> None:
 
 def test_nothing_of_the_data_is_active(written: Path) -> None:
     page = (written / "curation.html").read_text()
+    head, _, script = page.rpartition("<script>")
+    page = head + script.partition("</script>")[2]
     assert "<script" not in page
     assert "onerror=alert" not in re.sub(r"&[a-z#0-9]+;", "", re.sub(r">[^<]*<", "><", page)), "only as text, never in a tag"
     assert "&lt;script&gt;" in page, "the sample is shown"
     assert "{{ 7*7 }}" in page and "Question 2: 49" not in page
-    assert page.count("<table>") == page.count("</table>"), "a cell cannot close the table"
+    assert len(re.findall("<table[ >]", page)) == page.count("</table>"), "a cell cannot close the table"
     assert page.count("<div") == page.count("</div>")
     assert "default-src 'none'" in page
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page), "the page loads nothing"
@@ -110,12 +119,11 @@ def test_flagged_rows_are_shown_beside_the_dropped_ones(data: Path, tmp_path: Pa
     folder.mkdir()
     gone = {"id": row["id"], "source": row["source"], "line": row["line"], "detail": "Other numbers.", "evidence": '{"score":0.91}'}
     pl.DataFrame([gone | {"reason": "benchmark_masked"}], schema=record.DROPPED).write_parquet(folder / "flagged.parquet")
-    before = gather.Stage("clean", data / "clean", {}, record.empty(record.DROPPED))
-    found = {"clean": before, "decontaminate": gather.Stage("decontaminate", folder, {}, record.empty(record.DROPPED))}
+    found = {"clean": gather.Stage("clean", data / "clean", {}), "decontaminate": gather.Stage("decontaminate", folder, {})}
     scrub = check_section(read_params(ROOT / "params.yaml"), "scrub", ScrubParams, ROOT / "params.yaml")
-    [(stage_name, reason, rows)] = samples.samples(found, 5, scrub, tmp_path)
-    assert (stage_name, reason) == ("decontaminate", "benchmark_masked (flagged, goes on)")
-    assert "Question 0" in rows[0].text and rows[0].score == "0.910"
+    [group] = samples.samples(found, 5, scrub, tmp_path)
+    assert (group.stage, group.reason, group.flagged, group.rows) == ("decontaminate", "benchmark_masked", True, 1)
+    assert "Question 0" in group.shown[0].text and group.shown[0].score == "0.910"
 
 
 def test_the_json_holds_no_text_of_a_row(written: Path) -> None:
@@ -171,9 +179,10 @@ def scored_stages(tmp_path: Path) -> dict[str, gather.Stage]:
         "dedup_exact": [("planted.csv", 2, "exact_duplicate", {"kept_source": "a.csv", "kept_line": 2})],
         "scrub": [],
     }
-    return {
-        name: gather.Stage(name, tmp_path / name, {"rows_in": 5, "kept": 5, "dropped": 0}, _dropped(rows)) for name, rows in drops.items()
-    }
+    for name, each in drops.items():
+        (tmp_path / name).mkdir(exist_ok=True)
+        _dropped(each).write_parquet(tmp_path / name / "dropped.parquet")
+    return {name: gather.Stage(name, tmp_path / name, {"rows_in": 5, "kept": 5, "dropped": 0}) for name in drops}
 
 
 def _dropped(rows: list[tuple[str, int, str, dict[str, Any]]]) -> pl.DataFrame:

@@ -3,12 +3,14 @@
 Every picture has a title for screen readers, and every mark a title with its exact value for hovering.
 """
 
+import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-LEFT, ROW, WIDTH = 190, 26, 720  # pixels: room for row labels, height of a row, width of a picture
+LEFT, ROW, WIDTH = 150, 26, 720  # pixels: room for row labels, height of a row, width of a picture
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ def _tag(name: str, text: str = "", **attributes: object) -> Markup:
 
 
 def _svg(title: str, height: float, parts: Sequence[Markup]) -> Markup:
-    head = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDTH, round(height), title)
-    return head + Markup("").join(parts) + Markup("</svg>")
+    head = Markup('<div class="wide"><svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDTH, round(height), title)
+    return head + Markup("").join(parts) + Markup("</svg></div>")
 
 
 def bars(title: str, rows: Sequence[Bar], largest: float | None = None) -> Markup:
@@ -48,7 +50,7 @@ def bars(title: str, rows: Sequence[Bar], largest: float | None = None) -> Marku
     return _svg(title, len(rows) * ROW + 8, parts)
 
 
-def _short(label: str, most: int = 26) -> str:
+def _short(label: str, most: int = 22) -> str:
     return label if len(label) <= most else label[: most - 1] + "…"
 
 
@@ -87,25 +89,8 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
 
 
-def buckets(values: Sequence[float], count: int = 24, top: float | None = None) -> tuple[list[float], list[int]]:
-    """Edges and counts of equal buckets from 0 to `top` (default: the largest value); the last bucket holds its upper edge.
-
-    >>> buckets([1, 2, 2, 4], 2)
-    ([0.0, 2.0, 4.0], [1, 3])
-    """
-    top = top or max(values, default=0) or 1
-    edges = [top * at / count for at in range(count + 1)]
-    counts = [0] * count
-    for value in values:
-        counts[min(int(value * count / top), count - 1)] += 1
-    return edges, counts
-
-
 def diff(before: str, after: str) -> tuple[Markup, Markup]:
     """Both texts with the words that only one of them has marked: <del> in the first, <ins> in the second. Everything is escaped."""
-    import difflib
-    import re
-
     one, other = re.split(r"(\s+)", before), re.split(r"(\s+)", after)
     left, right = [], []
     for kind, a, b, c, d in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes():

@@ -7,6 +7,7 @@ from pydantic import Field
 from curate.params import params_class
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Rows = Annotated[int, Field(ge=0)]
 State = Literal["pass", "warn", "fail"]
 
 
@@ -19,14 +20,15 @@ class Limits:
     duplicate_share: Share  # of all raw rows; warns above
     truncated_share: Share  # of formatted rows; warns above
     synthetic_share: Share  # of train; fails above
-    label_rows: Annotated[int, Field(ge=0)]  # of the rarest label in train; warns below
+    label_rows: Rows  # of the rarest label in train; warns below
+    train_rows: Rows  # of the training split; warns below
+    residual: Rows  # places of which a second search says that they look like personal data; warns above
 
 
 def check(numbers: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
     """Every gate with its value, limit, state and one sentence."""
     steps = {step["stage"]: step for step in numbers["waterfall"]}
     raw, final = numbers["rows"]["raw"], numbers["rows"]["final"]
-    added = sum(step["added"] for step in steps.values())
     lost = sum(step["dropped"] for name, step in steps.items() if name != "format")
     twice = sum(steps[name]["dropped"] for name in ("dedup_exact", "dedup_near", "dedup_semantic") if name in steps)
     worst: dict[str, Any] = max(numbers["sources"], key=lambda source: source["lost_share"], default={"source": "-", "lost_share": 0.0})
@@ -49,8 +51,8 @@ def check(numbers: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
             f"{worst['source']} lost most; {many} of {len(numbers['sources'])} files are over the limit.",
         ),
         _over("Duplicates", twice / max(raw, 1), limits.duplicate_share, "warn", f"{twice:,} rows repeat another, exactly or nearly."),
-        *_split_gates(numbers, steps, limits, added),
-        *_privacy_gates(numbers),
+        *_split_gates(numbers, steps, limits),
+        *_privacy_gates(numbers, limits),
         *_format_gates(steps, limits),
         *_truth_gates(numbers),
     ]
@@ -73,27 +75,26 @@ def _over(name: str, value: float, limit: float, state: State, sentence: str) ->
     return _gate(name, f"{value:.1%}", f"at most {limit:.1%}", state if value > limit else "pass", sentence)
 
 
-def _split_gates(numbers: dict[str, Any], steps: dict[str, Any], limits: Limits, added: int) -> list[dict[str, Any]]:
+def _split_gates(numbers: dict[str, Any], steps: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
     found = []
     if "leakage" in steps:
-        pairs = sum(cell["rows"] for cell in numbers["leakage"])
-        kinds = len(numbers["leakage"])
-        found.append(
-            _gate(
-                "Leakage",
-                f"{pairs:,} rows",
-                "0 rows",
-                "fail" if pairs else "pass",
-                f"{kinds} cells of the matrix below, after augmentation.",
+        pairs, kinds = sum(cell["rows"] for cell in numbers["leakage"]), len(numbers["leakage"])
+        told = f"{kinds} cells of the matrix below, after augmentation."
+        found.append(_gate("Leakage", f"{pairs:,} rows", "0 rows", "fail" if pairs else "pass", told))
+    if "splits" in numbers:
+        crossing: int = sum(numbers["splits"]["crossing"].values())
+        told = "Groups, clusters of near-duplicates and equal rows that stand in more than one split."
+        found.append(_gate("Kept together", f"{crossing:,} crossing", "0 crossing", "fail" if crossing else "pass", told))
+        rows = sum(splits["train"] for splits in numbers["labels"].values())
+        if "augmentation" in numbers:
+            rows, made = numbers["augmentation"]["train"], numbers["augmentation"]["rows"]
+            found.append(
+                _over(
+                    "Synthetic rows", made / max(rows, 1), limits.synthetic_share, "fail", f"{made:,} of {rows:,} training rows were made."
+                )
             )
-        )
-    if "augment" in steps:
-        train = sum(splits["train"] for splits in numbers["labels"].values())
-        found.append(
-            _over(
-                "Synthetic rows", added / max(train, 1), limits.synthetic_share, "fail", f"{added:,} of {train:,} training rows were made."
-            )
-        )
+        few: State = "warn" if rows < limits.train_rows else "pass"
+        found.append(_gate("Training rows", f"{rows:,} rows", f"at least {limits.train_rows:,}", few, "Fewer seldom teach a task."))
     labelled = {label: splits for label, splits in numbers["labels"].items() if label != "(no label)"}
     if labelled and "split" in steps:
         rarest = min(labelled, key=lambda label: (labelled[label]["train"], label))
@@ -110,11 +111,16 @@ def _split_gates(numbers: dict[str, Any], steps: dict[str, Any], limits: Limits,
     return found
 
 
-def _privacy_gates(numbers: dict[str, Any]) -> list[dict[str, Any]]:
-    missing = numbers["personal"].get("not_searched", [])
-    replaced = sum(entity["values"] for entity in numbers["personal"]["entities"])
+def _privacy_gates(numbers: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
+    personal = numbers["personal"]
+    missing, left = personal.get("not_searched", []), sum(personal["residual"].values())
+    replaced = sum(entity["values"] for entity in personal["entities"])
     why = f"{replaced:,} values replaced. Not searched for: {', '.join(missing)}." if missing else f"{replaced:,} values replaced."
-    return [_gate("Personal data", "partly searched" if missing else "searched", "searched", "warn" if missing else "pass", why)]
+    found = [_gate("Personal data", "partly searched" if missing else "searched", "searched", "warn" if missing else "pass", why)]
+    if personal["residual_searched"]:
+        over, told = left > limits.residual, "By a second search, with other means, of what goes on."
+        found.append(_gate("Personal data left", f"{left:,} places", f"at most {limits.residual:,}", "warn" if over else "pass", told))
+    return found
 
 
 def _format_gates(steps: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:

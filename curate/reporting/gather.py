@@ -3,7 +3,7 @@
 Everything is computed from narrow columns, part by part; a stage that has not run (as in `flows.intake`, which ends at split) is left out.
 """
 
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ import pyarrow.parquet as pq
 import xxhash
 
 from curate import store
-from curate.record import SPLITS
+from curate.record import SPLITS, InputError
 
 STAGES = (
     "ingest", "clean", "dedup_exact", "scrub", "dedup_near", "review", "dedup_semantic", "decontaminate", "split", "augment", "leakage",
     "format",
 )  # fmt: skip
 NO_LABEL = "(no label)"
+BATCH = 1 << 15  # rows of a table that are read at once
+MOST = 2000  # labels, files or sets of which curation.json names each; the rest it counts together
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,42 @@ class Stage:
     name: str
     folder: Path
     metrics: dict[str, Any]
-    dropped: pl.DataFrame
+
+    @property
+    def dropped(self) -> pl.DataFrame:
+        """All dropped rows with their evidence: for small data. The report itself reads them in batches."""
+        return pl.read_parquet(self.folder / "dropped.parquet")
+
+    def kept(self, *columns: str) -> pl.LazyFrame:
+        """These columns of the rows that went on, unread, with their `split`."""
+        frames = [
+            pl.scan_parquet(part.path).select(*columns, pl.lit(part.split).alias("split")) for part in store.parts(self.folder) if part.rows
+        ]
+        if not frames:
+            return pl.scan_parquet(store.parts(self.folder)[0].path).select(*columns, pl.lit("").alias("split"))
+        return pl.concat(frames)
+
+    def lazy(self, name: str = "dropped") -> pl.LazyFrame:
+        """A table of the stage, unread; InputError where it has none."""
+        path = self.folder / f"{name}.parquet"
+        if not path.exists():
+            raise InputError(f"{path}: no such table. Run the stage again (`dvc repro` does).")
+        return pl.scan_parquet(path)
+
+    def has(self, name: str) -> bool:
+        """Whether the stage wrote a table of this name."""
+        return (self.folder / f"{name}.parquet").exists()
+
+    def batches(self, name: str = "dropped", columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
+        """A table of the stage in batches of bounded size, in order; nothing where it wrote none."""
+        path = self.folder / f"{name}.parquet"
+        if path.exists():
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(BATCH, columns=columns):
+                    yield pl.DataFrame(batch)
 
     def table(self, name: str) -> pl.DataFrame | None:
-        """An extra table of the stage, or None where it wrote none."""
+        """A small extra table of the stage, or None where it wrote none."""
         path = self.folder / f"{name}.parquet"
         return pl.read_parquet(path) if path.exists() else None
 
@@ -44,135 +78,45 @@ def stages(data: Path) -> dict[str, Stage]:
     for name in STAGES:
         folder = data / name
         if (folder / "metrics.json").exists():
-            metrics = orjson.loads((folder / "metrics.json").read_bytes())
-            found[name] = Stage(name, folder, metrics, pl.read_parquet(folder / "dropped.parquet"))
+            found[name] = Stage(name, folder, orjson.loads((folder / "metrics.json").read_bytes()))
     return found
 
 
-def waterfall(found: dict[str, Stage]) -> list[dict[str, Any]]:
-    """Per stage: rows in, kept, added, dropped by reason and source. Raises nothing: a sum that is off shows as a failed gate."""
-    steps = []
-    for stage in found.values():
-        by = stage.dropped.group_by("reason", "source").len().sort("reason", "source").rows()
-        reasons: dict[str, dict[str, int]] = {}
-        for reason, source, count in by:
-            reasons.setdefault(reason, {})[source] = count
-        steps.append(
-            {
-                "stage": stage.name,
-                "enabled": stage.metrics.get("enabled", True),
-                **{key: stage.metrics[key] for key in ("rows_in", "kept", "added", "dropped")},
-                "reasons": {reason: {"rows": sum(sources.values()), "sources": sources} for reason, sources in reasons.items()},
-                "counts": stage.metrics.get("counts", {}),
-            }
-        )
-    return steps
+def last_records(found: dict[str, Stage]) -> Stage:
+    """The last stage before format: its rows are the dataset as records."""
+    return [stage for name, stage in found.items() if name != "format"][-1]
 
 
-def by_source(found: dict[str, Stage]) -> list[dict[str, Any]]:
-    """Per raw file: rows read, rows that are still there at the end of the stages that have run, and the share lost."""
-    read = _sources(found["ingest"].folder) + Counter(found["ingest"].dropped["source"].to_list())
-    last = [stage for stage in found.values() if stage.name != "format"][-1]
-    left = _sources(last.folder, real_only=True)
-    return [
-        {"source": source, "rows": rows, "kept": left[source], "lost_share": round(1 - left[source] / rows, 4)}
-        for source, rows in sorted(read.items())
-    ]
-
-
-def _sources(folder: Path, real_only: bool = False) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for batch in store.batches(folder, ["source", "meta"]):
-        rows = batch.filter(~_synthetic()) if real_only else batch
-        counts.update(rows["source"].to_list())
-    return counts
-
-
-def _synthetic() -> pl.Expr:
+def synthetic() -> pl.Expr:
+    """Whether augment made a row, from its `meta`."""
     return pl.col("meta").str.contains('"synthetic":', literal=True)
 
 
-def labels_by_split(folder: Path) -> dict[str, dict[str, int]]:
-    """label -> split -> rows, the labels with most rows first; `synthetic` is counted beside the splits."""
-    counts: dict[str, Counter[str]] = {}
-    for batch in store.batches(folder, ["label", "meta"]):
-        grouped = batch.group_by(pl.col("label").fill_null(NO_LABEL), "split", _synthetic().alias("synthetic")).len()
-        for label, split, synthetic, count in grouped.rows():
-            counts.setdefault(label, Counter())[split] += count
-            counts[label]["synthetic"] += count if synthetic else 0
-    ordered = sorted(counts, key=lambda label: (-sum(counts[label][split] for split in SPLITS), label))
-    return {label: {split: counts[label][split] for split in (*SPLITS, "synthetic")} for label in ordered}
+def most(counts: dict[str, int], limit: int) -> tuple[dict[str, int], int]:
+    """The largest `limit` of some counts, ties by name, and the sum of the others.
 
-
-def characters(folder: Path) -> dict[str, list[int]]:
-    """Per split: length of every row in characters (all messages together)."""
-    lengths: dict[str, list[int]] = {}
-    for batch in store.batches(folder, ["messages"]):
-        sizes = batch.select(
-            "split", pl.col("messages").list.eval(pl.element().struct.field("content").str.len_chars()).list.sum().alias("chars")
-        )
-        for split, chars in sizes.group_by("split", maintain_order=True).agg("chars").rows():
-            lengths.setdefault(split, []).extend(chars)
-    return lengths
-
-
-def tokens(folder: Path) -> dict[str, list[int]]:
-    """Per split: length of every formatted row in tokens."""
-    lengths: dict[str, list[int]] = {}
-    for batch in store.batches(folder, ["input_ids"]):
-        for split, counts in (
-            batch.select("split", pl.col("input_ids").list.len().alias("n")).group_by("split", maintain_order=True).agg("n").rows()
-        ):
-            lengths.setdefault(split, []).extend(counts)
-    return lengths
-
-
-def duplicate_sets(found: dict[str, Stage]) -> list[dict[str, Any]]:
-    """Kept rows that others were dropped for: where the kept row is, how many fell, by which stages. Largest sets first."""
-    sets: dict[tuple[str, int], Counter[str]] = {}
-    for name in ("dedup_exact", "dedup_near", "dedup_semantic"):
-        if name in found:
-            for evidence in found[name].dropped["evidence"]:
-                proof = orjson.loads(evidence)
-                if "kept_source" in proof:
-                    sets.setdefault((proof["kept_source"], proof["kept_line"]), Counter())[name] += 1
-    ranked = sorted(sets.items(), key=lambda item: (-item[1].total(), item[0]))
-    return [{"source": source, "line": line, "dropped": counts.total(), "stages": dict(counts)} for (source, line), counts in ranked]
-
-
-def entities(found: dict[str, Stage]) -> list[dict[str, Any]]:
-    """Replaced personal values and secrets per entity and raw file."""
-    findings = found["scrub"].table("findings") if "scrub" in found else None
-    if findings is None or not findings.height:
-        return []
-    grouped = findings.group_by("entity", "source").len().sort("entity", "source").rows()
-    result: dict[str, dict[str, int]] = {}
-    for entity, source, count in grouped:
-        result.setdefault(entity, {})[source] = count
-    return [{"entity": entity, "values": sum(sources.values()), "sources": sources} for entity, sources in result.items()]
-
-
-def not_searched(data: Path) -> dict[str, Any]:
-    """What scrub says it cannot find as configured."""
-    path = data / "scrub" / "notice.json"
-    loaded: dict[str, Any] = orjson.loads(path.read_bytes()) if path.exists() else {}
-    return loaded
-
-
-def quantiles(values: list[int]) -> dict[str, float]:
-    """Count, sum and the usual order statistics of some lengths.
-
-    >>> quantiles([1, 2, 3, 10])["median"]
-    3.0
+    >>> most({"a": 1, "b": 3, "c": 1}, 2)
+    ({'b': 3, 'a': 1}, 1)
     """
-    if not values:
-        return {"rows": 0, "sum": 0}
-    ordered = sorted(values)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return dict(ordered[:limit]), sum(count for _, count in ordered[limit:])
 
-    def at(share: float) -> float:
-        return float(ordered[min(int(share * len(ordered)), len(ordered) - 1)])
 
-    return {"rows": len(ordered), "sum": sum(ordered), "median": at(0.5), "p95": at(0.95), "p99": at(0.99), "max": float(ordered[-1])}
+def shortened(text: str, limit: int = 120) -> str:
+    """A name from the data as it is shown and counted: at most `limit` characters."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def labels_by_split(last: Stage) -> dict[str, dict[str, int]]:
+    """label -> split -> rows, the labels with most rows first (at most MOST); `synthetic` is counted beside the splits."""
+    of = last.kept("label", "meta").group_by(pl.col("label").fill_null(NO_LABEL), "split", synthetic().alias("made")).len()
+    wide = of.collect(engine="streaming")
+    per = wide.group_by("label").agg(
+        *(pl.col("len").filter(pl.col("split") == split).sum().alias(split) for split in SPLITS),
+        pl.col("len").filter("made").sum().alias("synthetic"),
+    )
+    per = per.with_columns(pl.sum_horizontal(SPLITS).alias("rows")).sort("rows", "label", descending=[True, False]).head(MOST)
+    return {shortened(row["label"]): {name: row[name] for name in (*SPLITS, "synthetic")} for row in per.to_dicts()}
 
 
 def folder_hash(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,41 @@
+"""What stands on the page, in order. A new section: one entry here, a template in sections/, its function in a module beside this."""
+
+from pathlib import Path
+from typing import Any
+
+from curate.reporting import leaks, personal
+from curate.reporting.layout import Given, Section
+from curate.reporting.samples import Group, samples
+from curate.reporting.tokens import coloured_example
+
+
+def _removed(given: Given, numbers: dict[str, Any]) -> list[Group]:
+    benchmarks = Path(given.sections["decontaminate"]["benchmarks"])
+    return samples(given.found, given.samples, given.scrub, benchmarks, numbers["flow"]["columns"])
+
+
+def _leaks(given: Given, numbers: dict[str, Any]) -> dict[str, Any]:
+    return {"squares": leaks.squares(numbers["leakage"]), "pairs": leaks.pairs(given.found)}
+
+
+def _example(given: Given, _: dict[str, Any]) -> Any:
+    if "format" not in given.found:
+        return None
+    return coloured_example(given.found["format"].folder, Path(given.sections["format"]["tokenizer"])) or None
+
+
+SECTIONS = (
+    Section("gates", "Gates"),
+    Section("funnel", "Where rows went"),
+    Section("samples", "Removed rows", _removed),
+    Section("duplicates", "Duplicates"),
+    Section("leakage", "Leakage", _leaks),
+    Section("personal", "Personal data", lambda given, numbers: personal.shown(given.found)),
+    Section("labels", "Labels and splits"),
+    Section("augmentation", "Synthetic rows", lambda given, numbers: numbers.get("augmentation")),
+    Section("lengths", "Lengths"),
+    Section("formatted", "Tokens", lambda given, numbers: numbers.get("formatted")),
+    Section("example", "What is trained", _example),
+    Section("truth", "Planted defects", lambda given, numbers: numbers.get("truth")),
+    Section("provenance", "Provenance"),
+)
