@@ -13,13 +13,13 @@ import xxhash
 
 METHODS = ("typos", "punctuation", "greeting", "case")
 ALONE = METHODS[:3]  # changes that folding does not undo
-KEPT = re.compile(
+KEPT = re.compile(  # what comes before a mark is bounded: a word of a million letters would take the square of that in time
     r"```.*?(?:```|\Z)|`[^`\n]*`"  # code
     r"|^(?: {4}|\t)[^\n]*$"
-    r"|\S+://\S+|www\.\S+|\S+@\S+"  # addresses
+    r"|\S{1,64}://\S+|www\.\S+|\S{1,64}@\S+"  # addresses
     r"|\{\{.*?\}\}|\[[^\[\]\n]{1,60}\]|<[^<>\n]{1,60}>|\{[^{}\n]{1,60}\}"  # placeholders and mark-up
-    r"|\S*\d\S*"  # numbers, with their currency and units
-    r"|\S*[_\\/=+*^%$€£#|~]\S*",  # identifiers, paths and operators
+    r"|\S{0,64}\d\S*"  # numbers, with their currency and units
+    r"|\S{0,64}[_\\/=+*^%$€£#|~]\S*",  # identifiers, paths and operators
     re.DOTALL | re.MULTILINE,
 )
 WORD = re.compile(r"(?<![\w'’-])[a-z]{4,}(?![\w'’-])")

@@ -20,7 +20,7 @@ from curate.hashing import dataset_sha256
 from curate.params import check_section, params_class
 from curate.pii.settings import ScrubParams
 from curate.record import InputError
-from curate.reporting import count, figures, gates, gather, layout
+from curate.reporting import count, figures, gates, gather, layout, plain
 from curate.reporting.contents import SECTIONS
 from curate.stage import command, say, write_whole
 
@@ -59,6 +59,7 @@ def render(numbers: dict[str, Any], pictures: dict[str, Any], contents: list[lay
         loader=jinja2.FileSystemLoader(HERE / "reporting"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=plain.finalize,
         trim_blocks=True,
         lstrip_blocks=True,
     )

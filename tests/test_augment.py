@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 
 import numpy as np
 import polars as pl
@@ -211,3 +212,11 @@ def test_only_the_user_is_changed_and_names_get_no_typos():
         assert changed != talk
         if method == "greeting":
             assert changed[1]["content"].startswith("Hello. ") and changed[3] == talk[3]
+
+
+def test_a_word_of_a_million_letters_takes_no_longer_than_its_length_says() -> None:
+    start = time.perf_counter()
+    for at, method in enumerate(("typos", "punctuation", "case")):
+        talk = [{"role": "user", "content": "W" * 1_000_000 + " why", "extra": None}]
+        perturb.perturbed(talk, str(at), [method] if method != "case" else ["greeting", "case"], ["Hey!"])
+    assert time.perf_counter() - start < 60, "its square would be hours"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from curate.reporting.plain import visible
+
 LEFT, ROW, WIDTH = 150, 26, 720  # pixels: room for row labels, height of a row, width of a picture
 
 
@@ -24,7 +26,7 @@ class Bar:
 
 def _tag(name: str, text: str = "", **attributes: object) -> Markup:
     written = Markup("").join(Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
-    return Markup("<{}{}>{}</{}>").format(name, written, text, name)
+    return Markup("<{}{}>{}</{}>").format(name, written, text if isinstance(text, Markup) else visible(text), name)
 
 
 def _svg(title: str, height: float, parts: Sequence[Markup]) -> Markup:
@@ -91,7 +93,7 @@ def _number(value: float) -> str:
 
 def diff(before: str, after: str) -> tuple[Markup, Markup]:
     """Both texts with the words that only one of them has marked: <del> in the first, <ins> in the second. Everything is escaped."""
-    one, other = re.split(r"(\s+)", before), re.split(r"(\s+)", after)
+    one, other = re.split(r"(\s+)", visible(before)), re.split(r"(\s+)", visible(after))
     left, right = [], []
     for kind, a, b, c, d in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
         left_text, right_text = escape("".join(one[a:b])), escape("".join(other[c:d]))

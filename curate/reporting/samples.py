@@ -20,6 +20,7 @@ from curate.pii.conversation import scrubbed
 from curate.pii.settings import ScrubParams
 from curate.reporting.charts import diff
 from curate.reporting.gather import STAGES, Stage, shortened
+from curate.reporting.plain import visible
 
 Where = tuple[str, int]
 SHOWN_CHARS = 1500  # of a text; the rest is one click away in the raw file
@@ -167,7 +168,7 @@ def _sample(row: dict[str, Any], texts: dict[Where, str], items: dict[tuple[str,
         other, other_where = texts.get((proof["kept_source"], proof["kept_line"])), f"{proof['kept_source']}:{proof['kept_line']}"
     elif "item" in proof:
         other, other_where = items.get((proof["set"], proof["item"])), f"{proof['set']}, item {proof['item']}"
-    marked, beside = (escape(text), None) if other is None else diff(text, other)
+    marked, beside = (escape(visible(text)), None) if other is None else diff(text, other)
     return Sample(row["source"], row["line"], shortened(row["detail"], DETAIL_CHARS), _told(proof), marked, beside, other_where)
 
 
