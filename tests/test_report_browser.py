@@ -130,10 +130,9 @@ def test_the_waterfall_is_what_the_stages_counted(browser: Any, made: tuple[Path
         rows = page.locator("table.flow tbody tr").evaluate_all(
             "rows => rows.map((row) => [row.className, ...[...row.cells].map((cell) => cell.textContent.trim())])"
         )
-    number = {"·": 0, "": 0}
-    table = [
-        (kind, stage, what, [number.get(cell) if cell in number else int(cell.replace(",", "").lstrip("−+")) for cell in cells])
-        for kind, stage, what, *cells in rows
+    table: list[tuple[str, str, str, list[int]]] = [
+        (kind, where, what, [0 if cell in ("·", "") else int(cell.replace(",", "").lstrip("−+")) for cell in cells])
+        for kind, where, what, *cells in rows
     ]
     metrics = {path.parent.name: orjson.loads(path.read_bytes()) for path in data.glob("*/metrics.json")}
     for name, counted in metrics.items():
