@@ -1,4 +1,5 @@
-"""Writes what a reviewer reads before spending GPU hours: reports/curation.html (one offline file), curation.json and gates.json.
+"""Writes what a reviewer reads before spending GPU hours: reports/curation.html (one offline file), curation.json and gates.json; and
+data/report/suspicious.parquet, the rows to look at, for the review page.
 
 Nothing stays behind: this stage only looks. The JSON holds counts and no text of any row; the page adds bounded samples. Everything
 that comes from data is escaped, and the page's policy lets no script run but its own.
@@ -20,9 +21,10 @@ from curate.hashing import dataset_sha256
 from curate.params import check_section, params_class
 from curate.pii.settings import ScrubParams
 from curate.record import InputError
-from curate.reporting import count, figures, gates, gather, layout, plain
+from curate.reporting import count, figures, gates, gather, layout, plain, suspicious
 from curate.reporting.contents import SECTIONS
 from curate.stage import command, say, write_whole
+from curate.store import write_parquet
 
 HERE = Path(__file__).resolve().parent
 
@@ -33,6 +35,7 @@ class Params:
 
     truth: str | None
     samples: Annotated[int, Field(ge=0, le=50)]
+    suspicious: suspicious.Settings
     gates: gates.Limits
 
 
@@ -42,11 +45,14 @@ def build(data: Path, out: Path, params: Params, sections: dict[str, Any]) -> No
     if "ingest" not in found:
         raise InputError(f"{data}: holds no ingest/metrics.json, so there is nothing to report on. Run the pipeline first: `dvc repro`.")
     scrub = check_section(sections, "scrub", ScrubParams, Path("params.yaml"))
-    given = layout.Given(data, found, sections, scrub, params.samples, code_hash())
+    looked_at = suspicious.find(gather.last_records(found).folder, found, params.suspicious)
+    given = layout.Given(data, found, sections, scrub, params.samples, code_hash(), looked_at)
     numbers = count.numbers(given, params.truth, params.gates)
     page = render(numbers, figures.pictures(numbers), layout.fill(given, numbers, SECTIONS))
     write_whole(out / "curation.json", orjson.dumps(numbers, option=orjson.OPT_INDENT_2) + b"\n")
     write_whole(out / "curation.html", page.encode())
+    (data / "report").mkdir(exist_ok=True)
+    write_parquet(looked_at.rows, data / "report" / "suspicious.parquet")
     dataset = dataset_sha256(found["format"].folder) if "format" in found else None
     write_whole(out / "gates.json", approvals.gates_json(dataset, numbers["gates"]))
     verdict = numbers["verdict"]

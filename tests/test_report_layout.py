@@ -3,18 +3,21 @@
 import re
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
 from curate.params import check_section, read_params
 from curate.pii.settings import ScrubParams
-from curate.reporting import layout
+from curate.reporting import layout, outliers, suspicious
 from curate.reporting.contents import SECTIONS
 from curate.reporting.layout import Given, Section
 from tests.helpers import ROOT
 
 REPORTING = ROOT / "curate/reporting"
 SCRUB = check_section(read_params(ROOT / "params.yaml"), "scrub", ScrubParams, ROOT / "params.yaml")
-GIVEN = Given(Path("data"), {}, {}, SCRUB, 3, "")
+FOUND = suspicious.Found(pl.DataFrame(), {}, outliers.Sample(pl.DataFrame(), np.zeros((0, 1)), ""), np.zeros(0))
+GIVEN = Given(Path("data"), {}, {}, SCRUB, 3, "", FOUND)
 
 
 def test_every_section_has_its_template_and_every_template_its_section() -> None:

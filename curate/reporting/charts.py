@@ -24,12 +24,12 @@ class Bar:
     note: str = ""
 
 
-def _tag(name: str, text: str = "", **attributes: object) -> Markup:
+def tag(name: str, text: str = "", **attributes: object) -> Markup:
     written = Markup("").join(Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
     return Markup("<{}{}>{}</{}>").format(name, written, text if isinstance(text, Markup) else visible(text), name)
 
 
-def _svg(title: str, height: float, parts: Sequence[Markup]) -> Markup:
+def svg(title: str, height: float, parts: Sequence[Markup]) -> Markup:
     head = Markup('<div class="wide"><svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDTH, round(height), title)
     return head + Markup("").join(parts) + Markup("</svg></div>")
 
@@ -41,15 +41,15 @@ def bars(title: str, rows: Sequence[Bar], largest: float | None = None) -> Marku
     parts = []
     for at, row in enumerate(rows):
         top = at * ROW + 4
-        parts.append(_tag("text", _short(row.label), x=LEFT - 8, y=top + 14, text_anchor="end", class_="label"))
+        parts.append(tag("text", _short(row.label), x=LEFT - 8, y=top + 14, text_anchor="end", class_="label"))
         x = float(LEFT)
         for css, value, what in row.segments:
             wide = room * value / full
             if wide > 0:
-                parts.append(_tag("rect", _tag("title", what), x=f"{x:.1f}", y=top, width=f"{max(wide, 0.75):.1f}", height=18, class_=css))
+                parts.append(tag("rect", tag("title", what), x=f"{x:.1f}", y=top, width=f"{max(wide, 0.75):.1f}", height=18, class_=css))
             x += wide
-        parts.append(_tag("text", row.note, x=f"{x + 6:.1f}", y=top + 14, class_="value"))
-    return _svg(title, len(rows) * ROW + 8, parts)
+        parts.append(tag("text", row.note, x=f"{x + 6:.1f}", y=top + 14, class_="value"))
+    return svg(title, len(rows) * ROW + 8, parts)
 
 
 def _short(label: str, most: int = 22) -> str:
@@ -65,7 +65,7 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[int], unit: s
     def x_of(value: float) -> float:
         return left + room * (value - low) / ((high - low) or 1)
 
-    parts = [_tag("line", x1=left, x2=WIDTH - 20, y1=base, y2=base, class_="axis")]
+    parts = [tag("line", x1=left, x2=WIDTH - 20, y1=base, y2=base, class_="axis")]
     for at, count in enumerate(counts):
         x, wide, tall = x_of(edges[at]), x_of(edges[at + 1]) - x_of(edges[at]), (base - 14) * count / tallest
         what = f"{count:,} between {_number(edges[at])} and {_number(edges[at + 1])} {unit}"
@@ -76,15 +76,15 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[int], unit: s
                 "width": f"{max(wide - 1, 0.75):.1f}",
                 "height": f"{max(tall, 1):.1f}",
             }
-            parts.append(_tag("rect", _tag("title", what), class_=css, **size))
+            parts.append(tag("rect", tag("title", what), class_=css, **size))
     for at in range(0, len(edges), max(1, (len(edges) - 1) // 6)):
-        parts.append(_tag("text", _number(edges[at]), x=f"{x_of(edges[at]):.1f}", y=base + 16, text_anchor="middle", class_="value"))
-    parts.append(_tag("text", f"{max(counts, default=0):,}", x=left - 6, y=20, text_anchor="end", class_="value"))
-    parts.append(_tag("text", unit, x=WIDTH - 20, y=base + 28, text_anchor="end", class_="value"))
+        parts.append(tag("text", _number(edges[at]), x=f"{x_of(edges[at]):.1f}", y=base + 16, text_anchor="middle", class_="value"))
+    parts.append(tag("text", f"{max(counts, default=0):,}", x=left - 6, y=20, text_anchor="end", class_="value"))
+    parts.append(tag("text", unit, x=WIDTH - 20, y=base + 28, text_anchor="end", class_="value"))
     if mark is not None and low <= mark <= high:
-        parts.append(_tag("line", x1=f"{x_of(mark):.1f}", x2=f"{x_of(mark):.1f}", y1=6, y2=base, class_="mark"))
-        parts.append(_tag("text", f"threshold {_number(mark)}", x=f"{x_of(mark) - 5:.1f}", y=14, text_anchor="end", class_="value"))
-    return _svg(title, height, parts)
+        parts.append(tag("line", x1=f"{x_of(mark):.1f}", x2=f"{x_of(mark):.1f}", y1=6, y2=base, class_="mark"))
+        parts.append(tag("text", f"threshold {_number(mark)}", x=f"{x_of(mark) - 5:.1f}", y=14, text_anchor="end", class_="value"))
+    return svg(title, height, parts)
 
 
 def _number(value: float) -> str:

@@ -104,8 +104,9 @@ def _settled(fallen: dict[str, pl.DataFrame]) -> pl.DataFrame:
 def what_if(fallen: pl.DataFrame, near: pl.DataFrame, threshold: float, near_miss: float) -> dict[str, Any]:
     """Rows that a stage would drop at other thresholds, from the pairs that it checked and stored.
 
-    At each threshold the greedy rule is applied to those pairs anew: a row falls if a row that stays is like it enough. Pairs of two rows
-    that both fell were never stored, so this is an estimate above the present threshold, where some of them would meet.
+    At each threshold the greedy rule is applied to those pairs anew: a row falls if a row that stays is like it enough. It is an estimate
+    but for the present threshold: above it, some of the rows that fell would meet each other, and those pairs are not stored; below it,
+    fewer of the pairs there are have been looked at.
     """
     pairs = pl.concat([fallen, near])
     places = pl.concat([pairs.select(WHERE), pairs.select(pl.col("kept_source").alias("source"), pl.col("kept_line").alias("line"))])

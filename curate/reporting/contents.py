@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from curate.reporting import leaks, personal
+from curate.reporting import datamap, leaks, personal
 from curate.reporting.layout import Given, Section
+from curate.reporting.lookat import rows_to_look_at
 from curate.reporting.samples import Group, samples
 from curate.reporting.tokens import coloured_example
 
@@ -28,6 +29,8 @@ SECTIONS = (
     Section("gates", "Gates"),
     Section("funnel", "Where rows went"),
     Section("samples", "Removed rows", _removed),
+    Section("suspicious", "Suspicious rows", rows_to_look_at),
+    Section("map", "Data map", datamap.shown),
     Section("duplicates", "Duplicates"),
     Section("leakage", "Leakage", _leaks),
     Section("personal", "Personal data", lambda given, numbers: personal.shown(given.found)),

@@ -31,6 +31,7 @@ def numbers(given: Given, truth_path: str | None, limits: gates.Limits) -> dict[
         "personal": personal.numbers(given.data, found),
         "leakage": leaks.matrix(found),
         "benchmarks": leaks.benchmarks(found, Path(given.sections["decontaminate"]["benchmarks"])),
+        "suspicious": given.suspicious.about,
         "conflicts": _rows(found, "dedup_exact", "conflicts"),
         **_lengths("character", sizes.characters(last)),
         "provenance": _provenance(given),

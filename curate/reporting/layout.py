@@ -18,6 +18,7 @@ from typing import Any
 
 from curate.pii.settings import ScrubParams
 from curate.reporting.gather import Stage
+from curate.reporting.suspicious import Found
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Given:
     scrub: ScrubParams  # with which texts from before the scrub stage are scrubbed before they are shown
     samples: int  # rows shown of each stage and reason
     code: str  # hash of the code that made the rows
+    suspicious: Found  # rows to look at, and a sample of all with vectors
 
 
 @dataclass(frozen=True)

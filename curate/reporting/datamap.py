@@ -1,0 +1,143 @@
+"""A map of the dataset: rows whose texts are alike lie near each other. The first two principal components of the vectors of a sample.
+
+Kept rows are those of the sample that outliers are looked for in (`outliers.py`); removed ones are of the stages after scrub, whose texts
+may be shown. Every point says on hovering which row it is and how it begins.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from markupsafe import Markup
+from threadpoolctl import threadpool_limits
+
+from curate import record, store, vectors
+from curate.reporting import rows, wordvectors
+from curate.reporting.charts import svg, tag
+from curate.reporting.gather import NO_LABEL, Stage, shortened
+from curate.reporting.layout import Given
+from curate.reporting.outliers import Sample
+
+KEPT, REMOVED = 1200, 300  # points at most
+COLOURED = 10  # labels with a colour of their own
+TEXT = 140  # characters of a row that a point tells
+HEIGHT, EDGE = 460, 14  # pixels of the picture, and its margin
+STAGES = ("dedup_near", "dedup_semantic", "decontaminate")  # the removed rows of these are scrubbed
+
+
+@dataclass(frozen=True)
+class Map:
+    """The picture, and what its colours mean."""
+
+    picture: Markup
+    labels: list[tuple[str, str]]  # (css class, label)
+    splits: list[str]
+    removed: dict[str, int]  # points by stage that removed them
+    kept: int
+    made_by: str
+    explained: float  # share of the variance that the two axes show
+
+
+def shown(given: Given, numbers: dict[str, Any]) -> Map | None:
+    """None where there are too few rows with a vector to make a map."""
+    looked = given.suspicious.looked
+    order = np.sort(np.argsort(record.draws(looked.rows["id"]), kind="stable")[:KEPT])
+    kept, its = looked.rows[order], looked.vectors[order].astype(np.float64)
+    gone, other = _removed(given.found, looked, given.suspicious.weights)
+    texts = _texts(given.found, kept)
+    whole = pl.concat(
+        [
+            kept.select("source", "line", "label", "split", pl.lit("").alias("stage"), texts.alias("text")),
+            gone.select("source", "line", "label", pl.lit("").alias("split"), "stage", "text"),
+        ]
+    )
+    held = np.concatenate((its, other))
+    some = np.flatnonzero(np.any(held, axis=1))
+    if len(some) < 3:
+        return None
+    with threadpool_limits(1):
+        places, explained = principal(held[some], kept=int((some < kept.height).sum()))
+    points = whole[some]
+    named = (
+        points.filter(pl.col("stage") == "")["label"].fill_null(NO_LABEL).value_counts().sort(["count", "label"], descending=[True, False])
+    )
+    colours = {label: f"c{at}" for at, label in enumerate(named["label"].head(COLOURED))}
+    return Map(
+        _picture(points, places, colours),
+        [(css, shortened(label, 40)) for label, css in colours.items()],
+        [split for split in record.SPLITS if (points["split"] == split).any()],
+        dict(points.filter(pl.col("stage") != "").group_by("stage").len().sort("stage").rows()),
+        int((points["stage"] == "").sum()),
+        looked.made_by,
+        explained,
+    )
+
+
+def principal(held: np.ndarray, kept: int) -> tuple[np.ndarray, float]:
+    """((n, 2) from 0 to 1, share of variance): the first two principal components of the first `kept` rows, and where all rows lie on them.
+
+    >>> places, share = principal(np.array([[0.0, 0, 1], [2, 0, 1], [4, 0, 1], [2, 1, 1]]), 4)
+    >>> places[:3, 0].round(2).tolist(), round(share, 2)
+    ([0.0, 0.5, 1.0], 1.0)
+    """
+    mean = held[:kept].mean(axis=0)
+    centred = held - mean
+    gram = centred[:kept].T @ centred[:kept]
+    values, directions = np.linalg.eigh(gram)
+    axes = directions[:, [-1, -2]]
+    axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), [0, 1]] < 0, -1, 1)  # a component has no sign of its own
+    found = centred @ axes
+    low, high = np.percentile(found[:kept], (0.5, 99.5), axis=0)  # some far rows must not press all others together
+    places = np.clip((found - low) / np.where(high > low, high - low, 1), 0, 1)
+    return places, float(values[-2:].sum() / max(values.sum(), 1e-12))
+
+
+def _picture(points: pl.DataFrame, places: np.ndarray, colours: dict[str, str]) -> Markup:
+    wide, parts = 720 - 2 * EDGE, []
+    for (source, line, label, split, stage, text), (x, y) in zip(points.rows(), places, strict=True):
+        name = label if label is not None else NO_LABEL
+        fate = f"removed by {stage}" if stage else split or "kept"
+        told = f"{source}:{line} · {shortened(name, 60)} · {fate}\n{text}"
+        css = f"dot {'gone' if stage else 'here'} {colours.get(name, 'cx')} {split}".strip()
+        at = {"cx": f"{EDGE + wide * x:.1f}", "cy": f"{EDGE + (HEIGHT - 2 * EDGE) * (1 - y):.1f}", "r": 3}
+        parts.append(tag("circle", tag("title", told), class_=css, **at))
+    return svg("Map of the rows: like texts lie near each other", HEIGHT, parts)
+
+
+def _texts(found: dict[str, Stage], kept: pl.DataFrame) -> pl.Series:
+    """How each of the rows begins."""
+    folder = [stage for name, stage in found.items() if name != "format"][-1].folder
+    texts = pl.concat([batch.join(kept, on=["id", "source", "line"], how="semi").select("id", "text") for batch in rows.batches(folder)])
+    return kept.join(texts.unique("id", keep="first"), on="id", how="left", maintain_order="left")["text"].fill_null("").str.slice(0, TEXT)
+
+
+def _removed(found: dict[str, Stage], looked: Sample, weights: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
+    """Some removed rows (source, line, label, stage, text) with vectors of the same kind as the kept ones have."""
+    frames = [pl.DataFrame(schema={name: pl.String() for name in ("id", "source", "label", "stage", "text")} | {"line": pl.Int64()})]
+    for name in STAGES:
+        before = [each for each in found if each in found and list(found).index(each) < list(found).index(name)] if name in found else []
+        if not before:
+            continue
+        ids = pl.concat([batch.select("id") for batch in found[name].batches(columns=["id"])] or [pl.DataFrame(schema={"id": pl.String()})])
+        drawn = ids.unique(maintain_order=True)
+        chosen = drawn[np.argsort(record.draws(drawn["id"]), kind="stable")[: REMOVED // len(STAGES)]] if drawn.height else drawn
+        frames += [
+            _with_text(batch.join(chosen, on="id", how="semi", maintain_order="left")).with_columns(pl.lit(name).alias("stage"))
+            for batch in store.batches(found[before[-1]].folder, ["id", "source", "line", "label", "messages"])
+        ]
+    gone = pl.concat([frame.select(frames[0].columns) for frame in frames]).unique(["stage", "id"], keep="first", maintain_order=True)
+    if looked.made_by == "words and letters":
+        made = wordvectors.vectors(gone["text"], weights)
+    else:
+        made = np.zeros((gone.height, looked.vectors.shape[1]))
+        path = found["dedup_semantic"].folder / vectors.NAME if "dedup_semantic" in found else None
+        if path is not None and path.exists():
+            vectors.fill(made, gone.select(pl.int_range(pl.len()).alias("place"), "id"), path)
+    return gone.with_columns(pl.col("text").str.slice(0, TEXT)), made
+
+
+def _with_text(batch: pl.DataFrame) -> pl.DataFrame:
+    sides = record.prompt_and_answer(batch)
+    text = pl.select(pl.when(sides["prompt"].str.contains(r"\S")).then(sides["prompt"]).otherwise(sides["answer"])).to_series()
+    return batch.select("id", "source", "line", "label").with_columns(text.alias("text"))

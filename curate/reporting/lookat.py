@@ -1,0 +1,65 @@
+"""The suspicious rows as the page shows them: the first of every kind, with their text."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from curate.reporting.gather import last_records
+from curate.reporting.layout import Given
+from curate.reporting.samples import read_texts, shown
+from curate.reporting.suspicious import KINDS
+
+SHOWN = 10  # rows of each kind
+TITLES = {
+    "label_error": ("Probable label errors", "The words speak for another label than the row has, judged by rows that carry it."),
+    "outlier": ("Outliers", "Like nothing else in the dataset: of another subject, language or form, or rare and precious."),
+    "conflict": ("Conflicts", "The same or nearly the same prompt with another answer: a model can learn only one."),
+    "near_leak": ("Near leaks", "Pieces of benchmark items, or rows like one of another split, that were let through."),
+    "near_miss": ("Just below the threshold", "Nearly a duplicate: both rows stay."),
+    "longest": ("Longest", "Long rows are cut first, and weigh most in the loss."),
+    "odd_characters": ("Odd characters", "Damaged, invisible, or of another script than the rest of the word."),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One suspicious row."""
+
+    source: str
+    line: int
+    label: str | None
+    score: float
+    detail: str
+    suggestion: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Rows of one kind, and how many there are in all."""
+
+    name: str
+    title: str
+    why: str
+    found: int
+    rows: list[Row]
+
+
+def rows_to_look_at(given: Given, numbers: dict[str, Any]) -> list[Kind]:
+    """The first `SHOWN` of every kind, kinds in order."""
+    first = given.suspicious.rows.group_by("kind", maintain_order=True).head(SHOWN).to_dicts()
+    folder = last_records(given.found).folder
+    places = {(row["source"], row["line"]) for row in first}
+    texts = read_texts(folder, places)
+    kinds = []
+    for kind in KINDS:
+        rows = [
+            Row(
+                row["source"], row["line"], row["label"], row["score"], row["detail"], row["suggestion"],
+                shown(texts.get((row["source"], row["line"]), "")),
+            )
+            for row in first
+            if row["kind"] == kind
+        ]  # fmt: skip
+        if rows:
+            kinds.append(Kind(kind, *TITLES[kind], numbers["suspicious"]["kinds"][kind]["found"], rows))
+    return kinds
