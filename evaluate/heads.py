@@ -11,30 +11,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import jinja2
 import polars as pl
 
 from curate import store
 from curate.record import InputError
 from curate.stage import Progress
-from evaluate import holdout, measures, models
+from evaluate import drawings, holdout, measures, models, page
 from evaluate.statistics import Interval, wilson
 from evaluate.verdict import FEWEST
 
 HEADS = ["score", "classifier", "classification_head"]  # never rounded: they were trained
 COIN = 0.5
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Evaluation: {{ f.verdict }}</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem; }
-th, td { text-align: left; padding: .3rem .8rem; }
-</style></head>
-<body><h1>Did training pay?</h1><p><strong>Verdict: {{ f.verdict }}.</strong> {{ f.reason }}</p><table>
-{% for name, value in rows %}<tr><th>{{ name }}</th><td>{{ value }}</td></tr>
-{% endfor %}</table></body></html>
-"""
 
 
 def judge(
@@ -48,7 +35,8 @@ def judge(
     score, limit = _scorer(base_dir, adapter, len(labels), quantize, precision)
     found = _pairs(format_dir, score, limit, most) if method == "reward" else _labelled(format_dir, score, limit, labels, most)
     figures, items = found
-    return figures, items, jinja2.Environment(autoescape=True).from_string(PAGE).render(f=figures, rows=_shown(figures))
+    shown = {"rows": _shown(figures), "points": _points(figures), "forest": drawings.forest}
+    return figures, items, page.rendered("heads.html.jinja", figures, [("intervals", "Against chance"), ("figures", "All figures")], shown)
 
 
 def _scorer(base_dir: Path, adapter: Path, scores: int, quantize: Any, precision: str) -> tuple[Callable[[list[int]], list[float]], int]:
@@ -166,3 +154,12 @@ def _plain(right: Interval) -> dict[str, Any]:
 
 def _shown(figures: dict[str, Any]) -> list[tuple[str, Any]]:
     return [(name.replace("_", " "), value) for name, value in figures.items() if name not in ("verdict", "reason")]
+
+
+def _points(figures: dict[str, Any]) -> list[drawings.Point]:
+    """How far above chance, with the interval; nothing where no row could be judged."""
+    right = figures["reward_accuracy" if figures["method"] == "reward" else "accuracy"]
+    chance = figures["by_chance"]
+    moved = {side: None if right[side] is None else right[side] - chance for side in ("value", "low", "high")}
+    point = drawings.interval_point("Right, above chance", moved)
+    return [] if point is None else [point]

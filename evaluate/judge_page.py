@@ -8,7 +8,10 @@ from markupsafe import Markup
 from evaluate import page
 from evaluate.ask import Row
 from evaluate.contests import TIE, TUNED, UNREADABLE
+from evaluate.drawings import forest, interval_point
 from evaluate.holdout import Item
+from evaluate.side_by_side import short
+from evaluate.tables import cell
 
 WORDS = {TIE: "Tie", UNREADABLE: "Unreadable"}
 
@@ -17,7 +20,7 @@ def render(figures: dict[str, Any], read: Sequence[dict[str, Any]], items: Seque
     """The section. `figures` as evaluation.json holds them, `read` the judgements to show; every text of the data is escaped."""
     titles = {name: page.TITLES.get(name, WORDS.get(name, name)) for name in (*rows, TIE, UNREADABLE)}
     points = [
-        page.interval_point(f"{titles[other]}: judge's lead of tuned", each["lead" if figures["mode"] == "pairwise" else "difference"])
+        interval_point(f"{titles[other]}: judge's lead of tuned", each["lead" if figures["mode"] == "pairwise" else "difference"])
         for other, each in figures["against"].items()
     ]
     html = (
@@ -27,8 +30,8 @@ def render(figures: dict[str, Any], read: Sequence[dict[str, Any]], items: Seque
             judge=figures,
             titles=titles,
             points=[point for point in points if point is not None],
-            forest=page.forest,
-            cell=page.cell,
+            forest=forest,
+            cell=cell,
             people=_people(figures),
             read=[_read(each, items[each["at"]], rows, titles) for each in read],
         )
@@ -48,7 +51,7 @@ def _people(figures: dict[str, Any]) -> list[dict[str, Any]]:
 def _read(each: dict[str, Any], item: Item, rows: Mapping[str, Sequence[Row]], titles: Mapping[str, str]) -> dict[str, Any]:
     return {
         "outcome": titles[each["outcome"]],
-        "prompt": page.short(item.prompt, from_end=True),
-        "sides": [(titles[name], page.short(str(rows[name][each["at"]]["output"])) or "(nothing)") for name in (TUNED, each["other"])],
-        "reasons": [page.short(reason) for reason in each["reasons"]],
+        "prompt": short(item.prompt, from_end=True),
+        "sides": [(titles[name], short(str(rows[name][each["at"]]["output"])) or "(nothing)") for name in (TUNED, each["other"])],
+        "reasons": [short(reason) for reason in each["reasons"]],
     }

@@ -35,7 +35,8 @@ def test_a_head_that_learned_is_better_than_chance(overrides: tuple[str, ...], t
         assert found["reward_accuracy"]["value"] == right / 30
     else:
         assert found["accuracy"]["value"] == (items["label"] == items["said"]).mean() and 0.5 < found["macro_f1"] <= 1
-    assert "Verdict: better" in (tmp_path / "evaluation.html").read_text()
+    html = (tmp_path / "evaluation.html").read_text()
+    assert '<span class="state">better</span>' in html and "Right, above chance: " in html
 
 
 def test_verdicts_of_small_hold_outs_and_none() -> None:
