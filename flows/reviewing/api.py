@@ -86,7 +86,8 @@ class Review:
             return queues.flagged(name, self.flags)
         raise NotFound(f"There is no queue '{name[:80]}'.")
 
-    def _queue(self, name: str, reviewer: str) -> Queue:
+    def queue(self, name: str, reviewer: str) -> Queue:
+        """A queue by its name, as it stands for a reviewer. Raises NotFound."""
         return self._fixed.get(name) or self._make(name, reviewer)
 
     def state(self, reviewer: str) -> dict[str, Any]:
@@ -95,7 +96,7 @@ class Review:
         judged = self.journal.judged(reviewer)
         listed = []
         for name in (*self._fixed, *queues.PEOPLE):
-            queue = self._queue(name, reviewer)
+            queue = self.queue(name, reviewer)
             if len(queue.rows) or "/" not in name:
                 listed.append({"name": name, "title": queue.title, "count": len(queue.rows), "done": int(judged[queue.rows].sum())})
         by_label = np.bincount(self.rows.label[judged & (self.rows.label >= 0)], minlength=len(self.rows.labels))
@@ -129,7 +130,7 @@ class Review:
     def open(self, name: str, reviewer: str, label: str, source: str, text: str) -> dict[str, Any]:
         """A queue, filtered: a handle for `item`, its length and the first row that `reviewer` has not decided about."""
         self.journal.refresh()
-        queue = self._queue(name, reviewer)
+        queue = self.queue(name, reviewer)
         if label:
             queue = queue.part(self.rows.label[queue.rows] == (self.rows.labels.index(label) if label in self.rows.labels else -2))
         if source:
