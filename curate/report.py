@@ -35,6 +35,7 @@ class Params:
 
     truth: str | None
     samples: Annotated[int, Field(ge=0, le=50)]
+    previous: Annotated[str, Field(min_length=1)] | None
     suspicious: suspicious.Settings
     gates: gates.Limits
 
@@ -47,7 +48,7 @@ def build(data: Path, out: Path, params: Params, sections: dict[str, Any]) -> No
     scrub = check_section(sections, "scrub", ScrubParams, Path("params.yaml"))
     looked_at = suspicious.find(gather.last_records(found).folder, found, params.suspicious)
     given = layout.Given(data, found, sections, scrub, params.samples, code_hash(), looked_at)
-    numbers = count.numbers(given, params.truth, params.gates)
+    numbers = count.numbers(given, params.truth, params.previous, params.gates)
     page = render(numbers, figures.pictures(numbers), layout.fill(given, numbers, SECTIONS))
     write_whole(out / "curation.json", orjson.dumps(numbers, option=orjson.OPT_INDENT_2) + b"\n")
     write_whole(out / "curation.html", page.encode())

@@ -27,6 +27,7 @@ def _example(given: Given, _: dict[str, Any]) -> Any:
 
 SECTIONS = (
     Section("gates", "Gates"),
+    Section("difference", "What is new", lambda given, numbers: numbers.get("difference")),
     Section("funnel", "Where rows went"),
     Section("samples", "Removed rows", _removed),
     Section("suspicious", "Suspicious rows", rows_to_look_at),

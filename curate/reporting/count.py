@@ -9,15 +9,15 @@ import polars as pl
 import xxhash
 
 from curate import dataset_card, record
-from curate.reporting import clusters, dealt, flow, gates, gather, leaks, made, personal, sizes, truth
+from curate.reporting import clusters, dealt, difference, flow, gates, gather, leaks, made, personal, sizes, truth
 from curate.reporting.gather import Stage
 from curate.reporting.layout import Given
 
 PACKAGES = ("polars", "pyarrow", "datasketch", "presidio-analyzer", "ftfy", "tokenizers", "transformers")
 
 
-def numbers(given: Given, truth_path: str | None, limits: gates.Limits) -> dict[str, Any]:
-    """The whole of curation.json. `truth_path`: planted defects to score the stages against, or None."""
+def numbers(given: Given, truth_path: str | None, previous: str | None, limits: gates.Limits) -> dict[str, Any]:
+    """The whole of curation.json. `truth_path`: planted defects to score the stages against. `previous`: see `difference`."""
     found, last = given.found, gather.last_records(given.found)
     threshold = float(given.sections.get("dedup_near", {}).get("threshold", 1.0))
     told: dict[str, Any] = {
@@ -36,7 +36,7 @@ def numbers(given: Given, truth_path: str | None, limits: gates.Limits) -> dict[
         **_lengths("character", sizes.characters(last)),
         "provenance": _provenance(given),
     }
-    parts = {"splits": dealt.numbers(found), "augmentation": made.numbers(found)}
+    parts = {"splits": dealt.numbers(found), "augmentation": made.numbers(found), "difference": difference.numbers(found, previous)}
     told |= {name: part for name, part in parts.items() if part is not None}
     if "format" in found:
         told |= _lengths("token", sizes.tokens(found["format"]))

@@ -19,6 +19,7 @@ from curate.reporting.rows import PLACE
 NEAREST = 5  # rows whose mean distance is a row's
 SHARE = 0.02  # of the sample are called outliers: those farthest away
 BATCH = 64  # texts that a model sees at once
+ROWS = 512  # whose neighbours are looked for at once: their pairs are held in f64
 
 
 class Wanted(Protocol):
@@ -96,9 +97,13 @@ def distances(unit: np.ndarray) -> np.ndarray:
     faiss.omp_set_num_threads(1)
     index = faiss.IndexFlatIP(unit.shape[1])
     index.add(unit)
-    found = index.search(unit, count + 1)[1]
-    rows_at = np.repeat(np.arange(len(unit)), count + 1)
-    cosine = np.where(found.ravel() == rows_at, -np.inf, neighbours.cosines(unit, rows_at, found.ravel())).reshape(found.shape)
-    nearest = -np.sort(-cosine, axis=1)[:, :count]  # a row may not find itself where others are equal to it
-    mean: np.ndarray = np.round(np.clip(1 - nearest.mean(axis=1), 0, 1), 6)
+    near = np.empty(len(unit))
+    for first in range(0, len(unit), ROWS):
+        some = np.arange(first, min(first + ROWS, len(unit)))
+        found = index.search(unit[some], count + 1)[1]
+        here = np.repeat(some, count + 1)
+        cosine = np.where(found.ravel() == here, -np.inf, neighbours.cosines(unit, here, found.ravel())).reshape(found.shape)
+        nearest = -np.sort(-cosine, axis=1)[:, :count]  # a row may not find itself where others are equal to it
+        near[some] = nearest.mean(axis=1)
+    mean: np.ndarray = np.round(np.clip(1 - near, 0, 1), 6)
     return mean
