@@ -1,5 +1,7 @@
 """The evaluation as one offline HTML page: verdict first. No script, nothing loaded from elsewhere, every text of the data escaped."""
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,10 +44,12 @@ def environment() -> jinja2.Environment:
 
 def rendered(template: str, figures: dict[str, Any], contents: Sequence[tuple[str, str]], more: dict[str, Any]) -> str:
     """A whole page of the house: `figures` have the verdict and its reason, `contents` are anchors and titles of the sections."""
+    style = (TEMPLATES / STYLE).read_text(encoding="utf-8")
     about = {
         "layout": LAYOUT,
         "asides": ASIDES,
-        "style": Markup((TEMPLATES / STYLE).read_text(encoding="utf-8")),
+        "style": Markup(style),
+        "style_hash": "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),  # no other style is applied
         "state": figures["verdict"].replace(" ", "-"),
         "contents": contents,
     }
