@@ -20,7 +20,7 @@ import orjson
 import polars as pl
 
 from curate import record
-from curate.pii import canaries, engine, leaklist, residual, settings
+from curate.pii import canaries, engine, leaklist, ner, residual, settings
 from curate.pii.conversation import carried, mentions, replace_in
 from curate.pii.engine import Finding, find_many
 from curate.pii.keys import key
@@ -53,7 +53,7 @@ FINDINGS: dict[str, pl.DataType] = {
 def prepare(params: ScrubParams) -> Known:
     """Stops before the first row if the key or the NER model is missing."""
     key(params)
-    engine.analyzer(params)
+    ner.load(params.ner)
     return NOTHING
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.pii import conversation, engine
+from curate.pii import conversation, engine, names
 from curate.pii.settings import ENTITIES, SECRETS, ScrubParams
 from curate.record import ParamsError
 from tests.helpers import SHARED, section
@@ -220,6 +220,59 @@ def test_screens_lose_nothing_and_findings_never_overlap(text: str) -> None:
     assert all(set(range(start, end)) <= covered for start, end, *_ in _plain(text) if text[start:end].casefold() not in allowed), (
         "a part of a finding was left standing"
     )
+
+
+NAMED = [
+    "Anna",
+    "Martin",
+    "Will",
+    "José",
+    "Jose\u0301",
+    "Marie-Anne",
+    "O'Brien",
+    "McDonald",
+    "Kowalska",
+    "KOWALSKA",
+    "anna",
+    "J.",
+    "Café",
+    "Street",
+]
+BESIDE = [
+    " and ",
+    " i ",
+    " y ",
+    ", ",
+    " ",
+    " van ",
+    "Dear ",
+    "my name is ",
+    "\nRegards,\n",
+    "Name: ",
+    "Mr. ",
+    "Hello ",
+    "!",
+    "\n",
+    "x",
+    "\u0301",
+    "(",
+    ".",
+]
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.lists(st.sampled_from(NAMED) | st.sampled_from(BESIDE), min_size=1, max_size=8).map("".join), min_size=2, max_size=12))
+def test_names_are_the_same_in_many_texts_as_in_each(texts: list[str]) -> None:
+    finder = names.PersonNames()
+    each = [[(one.start, one.end, one.score) for one in finder.analyze(text, ["PERSON"])] for text in texts]
+    assert [[(one.start, one.end, one.score) for one in several] for several in finder.analyze_many(texts)] == each
+
+
+def test_a_series_that_ends_before_a_mark_is_found_in_many_texts_too() -> None:
+    texts = ["They met Anna and Jose\u0301 Kowalska.", "nothing"]
+    assert [each.end for each in names.PersonNames().analyze_many(texts)[0]] == [
+        each.end for each in names.PersonNames().analyze(texts[0], ["PERSON"])
+    ]
 
 
 @pytest.mark.skipif(not (SHARED / "gsm8k_train.jsonl").exists(), reason="shared data is absent")

@@ -1,6 +1,6 @@
 """Findings of one conversation: carried to every place where a found value stands, then replaced."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import regex
@@ -15,6 +15,7 @@ from curate.pii.settings import ScrubParams
 
 CARRIED = 4  # characters: a shorter value is not looked for in the rest of its conversation
 CARRY = "Carried"  # recognizer of a value that was recognised elsewhere in the conversation
+FEW = 24  # words: for more, reading the text once is faster than looking for each
 NAME = 3  # characters of the shortest name that is looked for alone
 _RUN = regex.compile(r"[^\W_]+")
 _STARTS = regex.compile(r"(?:^|[.!?:\n]|[\"“(*-])\s*$")
@@ -103,9 +104,9 @@ def _add_mail(value: str, people: People, score: float, add: Callable[[str, str,
 
 def _places(text: str, heads: dict[str, list[tuple[int, _Needle]]]) -> Iterator[Finding]:
     lower, reach = _lower(text), 0
-    for run in _RUN.finditer(lower):
-        for offset, needle in heads.get(run[0], ()):
-            start = run.start() - offset
+    for at, head in _words(lower, heads):
+        for offset, needle in heads[head]:
+            start = at - offset
             end = start + len(needle.lower)
             if (
                 start < reach
@@ -120,6 +121,21 @@ def _places(text: str, heads: dict[str, list[tuple[int, _Needle]]]) -> Iterator[
             yield Finding(start, end, needle.entity, CARRY, needle.score)
             reach = end
             break
+
+
+def _words(lower: str, heads: Collection[str]) -> Iterator[tuple[int, str]]:
+    """Start and word of every one of these that stands in the text as a whole run of letters and digits, in order."""
+    if len(heads) > FEW:
+        yield from ((run.start(), run[0]) for run in _RUN.finditer(lower) if run[0] in heads)
+        return
+    found = []
+    for head in heads:
+        at = lower.find(head)
+        while at >= 0:
+            if (run := _RUN.match(lower, at)) and run.end() == at + len(head) and not (at and _RUN.match(lower, at - 1)):
+                found.append((at, head))
+            at = lower.find(head, at + 1)
+    yield from sorted(found)
 
 
 def _is_name(text: str, start: int, end: int) -> bool:

@@ -5,6 +5,7 @@ texts at once, and only recognizers whose screens pass read a text: the findings
 tests/test_pii.py asserts on examples.
 """
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterable, Sequence
@@ -135,24 +136,44 @@ def find_many(texts: Sequence[str], params: ScrubParams, language: str | None = 
 
 def analyze(texts: Sequence[str], made: Analyzer) -> list[list[Finding] | Exception]:
     """What `AnalyzerEngine.analyze` finds with the same recognizers, asked only where they could match: same spans, entities and scores."""
-    from curate.pii.presidio import EntityRecognizer
     from curate.pii.screen import passing
 
-    enhance = made.engine.context_aware_enhancer.enhance_using_context
+    asked = passing(texts, made.finders)
+    ready = _found_at_once(texts, asked, made)
     results: list[list[Finding] | Exception] = []
-    for text, asked in zip(texts, passing(texts, made.finders), strict=True):
+    for at, (text, several) in enumerate(zip(texts, asked, strict=True)):
         found: list[Any] = []
         try:
-            for at in asked:
-                finder = made.finders[at]
-                found += finder.recognizer.analyze(text, [finder.entity], made.nothing) or ()
-            if found:
-                found = enhance(text, found, made.nothing, [made.finders[at].recognizer for at in asked])
-                found = [each for each in found if each.score >= made.least[each.entity_type]]
-            results.append([_finding(each) for each in EntityRecognizer.remove_duplicates(found)] if found else [])
+            for each in several:
+                finder, known = made.finders[each], ready.get(each)
+                found += known[at] if known else finder.recognizer.analyze(text, [finder.entity], made.nothing) or ()
+            results.append(_counting(text, found, several, made) if found else [])
         except Exception as error:  # any recognizer, any fault: the caller decides about the text
             results.append(error)
     return results
+
+
+def _found_at_once(texts: Sequence[str], asked: Sequence[Sequence[int]], made: Analyzer) -> dict[int, dict[int, list[Any]]]:
+    """For each finder that can search many texts at once, what it finds by position of the text. Without those that raised: they are asked
+    for each text by itself."""
+    ready: dict[int, dict[int, list[Any]]] = {}
+    for each, finder in enumerate(made.finders):
+        some = [at for at, several in enumerate(asked) if each in several] if finder.many and len(texts) > 1 else []
+        if finder.many and some:
+            with contextlib.suppress(Exception):
+                ready[each] = dict(zip(some, finder.many([texts[at] for at in some]), strict=True))
+    return ready
+
+
+def _counting(text: str, found: list[Any], asked: Sequence[int], made: Analyzer) -> list[Finding]:
+    """What of the findings counts, with scores by their context: as `AnalyzerEngine` decides it."""
+    from curate.pii.presidio import EntityRecognizer
+
+    recognizers = [made.finders[at].recognizer for at in asked]
+    if any(each.context for each in recognizers):  # else the enhancer would only copy the findings
+        found = made.engine.context_aware_enhancer.enhance_using_context(text, found, made.nothing, recognizers)
+    found = [each for each in found if each.score >= made.least[each.entity_type]]
+    return [_finding(each) for each in (found if len(found) == 1 and found[0].score else EntityRecognizer.remove_duplicates(found))]
 
 
 def _finding(result: Any) -> Finding:

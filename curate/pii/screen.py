@@ -14,23 +14,26 @@ import numpy as np
 import polars as pl
 import regex
 
-from curate.pii.presidio import EntityRecognizer
+from curate.pii.presidio import EntityRecognizer, RecognizerResult
 
 Check = str | Callable[[pl.Series], pl.Series]  # a pattern of Rust's regex, or a function from texts to booleans
 Screen = tuple[Check, ...]
 
-# Digits beyond ASCII; the letters that fold to i, s and k; Python's four extra spaces; planes in which new scripts, with new digits, appear.
 FEW = 8  # texts: for so few, Python's search is faster than a call of polars
 SHORT = 2000  # bytes in all: Python's search is not linear, so long texts never meet it
-ODD = r"[\p{Nd}&&[^0-9]]|[\x{130}\x{131}\x{17f}\x{212a}\x1c-\x1f\x{10000}-\x{1efff}\x{1fb00}-\x{1fbff}]"
+# Digits beyond ASCII; the letters that fold to i, s and k; Python's four extra spaces; planes in which new scripts, with new digits, appear;
+# characters that Rust does not know yet and Python may.
+_ODD = r"[\p{Nd}&&[^0-9]]|[\p{Cn}\x{130}\x{131}\x{17f}\x{212a}\x1c-\x1f\x{10000}-\x{1efff}\x{1fb00}-\x{1fbff}]"
+_ODD_ASCII = r"[\x1c-\x1f]"
 
 
 @dataclass(frozen=True)
 class Finder:
-    """A recognizer and its screen."""
+    """A recognizer and its screen; `many`: its `analyze` for several texts that passed, where it has a faster one."""
 
     recognizer: EntityRecognizer
     screen: Screen
+    many: Callable[[Sequence[str]], list[list[RecognizerResult]]] | None = None
 
     @property
     def entity(self) -> str:
@@ -60,11 +63,20 @@ def passing(texts: Sequence[str], finders: Sequence[Finder]) -> list[list[int]]:
         return known[screen]
 
     passed: list[list[int]] = [[] for _ in texts]
-    odd = frozenset(np.flatnonzero(_holds(series, ODD)).tolist())
+    strange = frozenset(odd(series).tolist())
     for at, finder in enumerate(finders):
-        for row in odd.union(rows(finder.screen).tolist()) if odd else rows(finder.screen).tolist():
+        for row in strange.union(rows(finder.screen).tolist()) if strange else rows(finder.screen).tolist():
             passed[row].append(at)
     return passed
+
+
+def odd(texts: pl.Series) -> np.ndarray:
+    """Positions of the texts that pass every screen."""
+    plain = (texts.str.len_bytes() == texts.str.len_chars()).to_numpy()  # ASCII alone
+    found = _holds(texts, _ODD_ASCII)
+    others = np.flatnonzero(~plain)
+    found[others] = _holds(texts.gather(others), _ODD) if len(others) else False
+    return np.flatnonzero(found)
 
 
 @lru_cache(maxsize=1024)
@@ -77,4 +89,4 @@ def _holds(texts: pl.Series, check: Check) -> np.ndarray:
         pattern = _compiled(check)
         return np.array([pattern.search(text) is not None for text in texts], dtype=bool)
     held = texts.str.contains(check) if isinstance(check, str) else check(texts)
-    return np.asarray(held.to_numpy(), dtype=bool)
+    return np.array(held.to_numpy(), dtype=bool)
