@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curate import dedup_near, record
-from curate.reporting import clusters, flow, gather, samples, sizes
+from curate import dedup_near, record, review
+from curate.reporting import clusters, flow, gather, reviewed, samples, sizes
 from tests.helpers import chat, frame, run_stage, section, write_input
 
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty", "knoll", "larch")
@@ -120,3 +120,18 @@ def test_a_value_on_the_edge_of_what_is_shown_is_still_found(tmp_path: Path) -> 
     record.empty(record.DROPPED).write_parquet(tmp_path / "ingest" / "dropped.parquet")
     [group] = samples.samples(found, 1, section("scrub", ScrubParams), tmp_path)
     assert "anna.s" not in group.shown[0].text and group.shown[0].text.startswith("user: x x")
+
+
+def test_decisions_that_were_not_applied_are_named(tmp_path: Path) -> None:
+    (tmp_path / "review").mkdir()
+    base = {"id": "1", "source": "a.jsonl", "label": None, "time": "t", "reason": "", "detail": ""}
+    rows = [
+        base | {"line": 1, "action": "drop", "reviewer": "ann", "differ": None, "state": "applied"},
+        base | {"line": 2, "action": "edit", "reviewer": "bob", "differ": None, "state": "vanished"},
+        base | {"line": 3, "action": "keep", "reviewer": "ann", "differ": "bob", "state": "applied"},
+    ]
+    pl.DataFrame(rows, schema=review.TABLE).write_parquet(tmp_path / "review" / "decisions.parquet")
+    told = reviewed.numbers({"review": gather.Stage("review", tmp_path / "review", {})})
+    assert told is not None and (told["decisions"], told["reviewers"]) == (3, 2)
+    assert told["states"] == {"applied": 2, "vanished": 1} and [each["line"] for each in told["open"]] == [2, 3]
+    assert reviewed.numbers({}) is None

@@ -31,6 +31,7 @@ SECTIONS = (
     Section("funnel", "Where rows went"),
     Section("samples", "Removed rows", _removed),
     Section("suspicious", "Suspicious rows", rows_to_look_at),
+    Section("reviewed", "Decisions", lambda given, numbers: numbers.get("reviewed")),
     Section("map", "Data map", datamap.shown),
     Section("duplicates", "Duplicates"),
     Section("leakage", "Leakage", _leaks),

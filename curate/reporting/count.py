@@ -9,7 +9,7 @@ import polars as pl
 import xxhash
 
 from curate import dataset_card, record
-from curate.reporting import clusters, dealt, difference, flow, gates, gather, leaks, made, personal, sizes, truth
+from curate.reporting import clusters, dealt, difference, flow, gates, gather, leaks, made, personal, reviewed, sizes, truth
 from curate.reporting.gather import Stage
 from curate.reporting.layout import Given
 
@@ -36,7 +36,12 @@ def numbers(given: Given, truth_path: str | None, previous: str | None, limits: 
         **_lengths("character", sizes.characters(last)),
         "provenance": _provenance(given),
     }
-    parts = {"splits": dealt.numbers(found), "augmentation": made.numbers(found), "difference": difference.numbers(found, previous)}
+    parts = {
+        "splits": dealt.numbers(found),
+        "augmentation": made.numbers(found),
+        "reviewed": reviewed.numbers(found),
+        "difference": difference.numbers(found, previous),
+    }
     told |= {name: part for name, part in parts.items() if part is not None}
     if "format" in found:
         told |= _lengths("token", sizes.tokens(found["format"]))
