@@ -92,8 +92,13 @@ class Beliefs:
         rows = np.arange(len(labels))
         rest = probabilities.copy()
         rest[rows, labels] = -1
-        others = np.argsort(-rest, axis=1, kind="stable")[:, : min(OTHERS, rest.shape[1] - 1)]
-        return Beliefs(probabilities[rows, labels], others, np.take_along_axis(rest, others, axis=1))
+        count = min(OTHERS, rest.shape[1] - 1)
+        others, probable = np.empty((len(labels), count), dtype=np.int64), np.empty((len(labels), count))
+        for place in range(count):
+            others[:, place] = rest.argmax(axis=1)
+            probable[:, place] = rest[rows, others[:, place]]
+            rest[rows, others[:, place]] = -1
+        return Beliefs(probabilities[rows, labels], others, probable)
 
     @staticmethod
     def joined(parts: "Sequence[Beliefs]") -> "Beliefs":

@@ -60,7 +60,7 @@ def find(final: Path, stages: dict[str, Stage], settings: Settings) -> Found:
     with threadpool_limits(1):
         known = rows.places(final)
         weights, sized = _survey(final, known)
-        judged, about = _labels(final, known, weights)
+        judged, about = _labels(final, known, weights, settings.rows)
         looked = sample(final, known, weights, stages, settings)
         far, sampled = outliers(looked, known.height)
     kinds = [
@@ -69,8 +69,11 @@ def find(final: Path, stages: dict[str, Stage], settings: Settings) -> Found:
         _conflicts(stages),
         _near_leaks(stages),
         _near_misses(stages),
-        _longest(sized),
-        sized.filter(pl.col("odd") > 0).select(
+        _longest(known, sized),
+        known.select(PLACE)
+        .hstack(sized)
+        .filter(pl.col("odd") > 0)
+        .select(
             *PLACE,
             pl.lit("odd_characters").alias("kind"),
             (pl.col("odd") / pl.col("chars")).clip(0, 1).alias("score"),
@@ -85,7 +88,7 @@ def find(final: Path, stages: dict[str, Stage], settings: Settings) -> Found:
     once = still.sort("kind", "score", *PLACE, descending=[False, True, False, False, False]).unique(
         ["kind", *PLACE], keep="first", maintain_order=True
     )
-    counts = dict(once.group_by("kind").len().rows())
+    counts = dict(once.group_by("kind").len().rows()) | {"label_error": about["labels"]["better"]}
     shown = once.group_by("kind", maintain_order=True).head(settings.rows)
     listed = dict(shown.group_by("kind").len().rows())
     order = shown.with_columns(pl.col("kind").replace_strict(list(KINDS), range(len(KINDS)), return_dtype=pl.Int64).alias("at"))
@@ -98,13 +101,13 @@ def find(final: Path, stages: dict[str, Stage], settings: Settings) -> Found:
 
 
 def _survey(final: Path, known: pl.DataFrame) -> tuple[np.ndarray, pl.DataFrame]:
-    """(weights of word vectors, by a sample of the rows; size and odd characters of all rows)."""
+    """(weights of word vectors, by a sample of the rows; `chars` and `odd` of all rows, in the order of `known`)."""
     member, at, counted, sized = _smallest(known["id"], np.ones(known.height, dtype=bool), FITTED), 0, wordvectors.Frequencies(), []
     for batch in rows.batches(final):
         counted.add(batch["text"].filter(pl.Series(member[at : at + batch.height])))
         at += batch.height
-        sized.append(batch.select(*PLACE, "chars", "odd"))
-    return counted.weights(), pl.concat(sized) if sized else known.select(*PLACE, chars=pl.lit(0), odd=pl.lit(0))
+        sized.append(batch.select("chars", "odd"))
+    return counted.weights(), pl.concat([pl.DataFrame(schema={"chars": pl.Int64, "odd": pl.Int64}), *sized], rechunk=True)
 
 
 def _smallest(ids: pl.Series, allowed: np.ndarray, most: int) -> np.ndarray:
@@ -114,14 +117,15 @@ def _smallest(ids: pl.Series, allowed: np.ndarray, most: int) -> np.ndarray:
     return chosen
 
 
-def _labels(final: Path, known: pl.DataFrame, weights: np.ndarray) -> tuple[pl.DataFrame, dict[str, Any]]:
+def _labels(final: Path, known: pl.DataFrame, weights: np.ndarray, most: int) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Probable label errors among all rows, and how many rows and labels were judged."""
     counts = known["label"].drop_nulls().value_counts().sort(["count", "label"], descending=[True, False])
     names = counts.filter(pl.col("count") >= label_errors.LEAST)["label"].head(label_errors.MOST_LABELS)
     numbers = (
         known.select(pl.col("label").replace_strict(names, range(len(names)), default=-1, return_dtype=pl.Int64)).to_series().to_numpy()
     )
-    about = {"labels": {"judged": len(names), "not_judged": counts.height - len(names), "rows": int((numbers >= 0).sum()), "sure": 0}}
+    judged_rows = int((numbers >= 0).sum())
+    about = {"labels": {"judged": len(names), "not_judged": counts.height - len(names), "rows": judged_rows, "better": 0, "sure": 0}}
     if len(names) < 2:
         return known.head(0).with_columns(*_nothing()), about
     member = _smallest(known["id"], numbers >= 0, FITTED)
@@ -140,8 +144,8 @@ def _labels(final: Path, known: pl.DataFrame, weights: np.ndarray) -> tuple[pl.D
     _each(final, numbers >= 0, lambda at, texts: believed.append(Beliefs.of(label_errors.softmax(scores(at, texts), heat), numbers[at])))
     beliefs, labels = Beliefs.joined(believed), numbers[numbers >= 0]
     judged = label_errors.judge(beliefs, labels, len(names))
-    about["labels"]["sure"] = int(judged.sure.sum())
-    return _label_rows(known.filter(pl.Series(numbers >= 0)), judged, beliefs, names), about
+    about["labels"] |= {"better": int((judged.better >= 0).sum()), "sure": int(judged.sure.sum())}
+    return _label_rows(known.filter(pl.Series(numbers >= 0)), judged, beliefs, names, most), about
 
 
 def _each(final: Path, wanted: np.ndarray, work: Callable[[np.ndarray, pl.Series], None]) -> None:
@@ -158,9 +162,11 @@ def _nothing() -> tuple[pl.Expr, ...]:
     return tuple(pl.lit(None, dtype=SCHEMA[name]).alias(name) for name in ("kind", "score", "detail", "suggestion"))
 
 
-def _label_rows(known: pl.DataFrame, judged: Judged, beliefs: Beliefs, names: pl.Series) -> pl.DataFrame:
-    """Rows for which another label is more probable than their own."""
-    at = np.flatnonzero(judged.better >= 0)
+def _label_rows(known: pl.DataFrame, judged: Judged, beliefs: Beliefs, names: pl.Series, most: int) -> pl.DataFrame:
+    """Rows for which another label is more probable than their own: the `most` with the highest scores, and ties."""
+    at, score = np.flatnonzero(judged.better >= 0), judged.score.round(4)
+    if len(at) > most:
+        at = at[score[at] >= np.partition(score[at], -most)[-most]]
     better = beliefs.probable[np.arange(len(beliefs.own)), (beliefs.others == judged.better[:, None]).argmax(axis=1)]
     return known[at].select(PLACE).with_columns(
         pl.lit("label_error").alias("kind"),
@@ -245,10 +251,16 @@ def _near_leaks(stages: dict[str, Stage]) -> pl.DataFrame:
     return pl.concat([each.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items()) for each in found])
 
 
-def _longest(sized: pl.DataFrame) -> pl.DataFrame:
+def _longest(known: pl.DataFrame, sized: pl.DataFrame) -> pl.DataFrame:
     """The longest of a hundred rows, by characters."""
     count = int(np.ceil(LONG_SHARE * sized.height))
-    longest = sized.sort("chars", *PLACE, descending=[True, False, False, False]).head(count).filter(pl.col("chars") > 0)
+    longest = (
+        known.select(PLACE)
+        .hstack(sized)
+        .sort("chars", *PLACE, descending=[True, False, False, False])
+        .head(count)
+        .filter(pl.col("chars") > 0)
+    )
     most, median = max(int(longest["chars"].max() or 0), 1), max(float(sized["chars"].median() or 0), 1.0)  # type: ignore[arg-type]
     detail = pl.format("{} characters, {} times the median.", "chars", (pl.col("chars") / median).round(1))
     return _marked(longest, "longest", pl.col("chars") / most, detail)
