@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from curate import dedup_near, record, review
-from curate.reporting import clusters, flow, gather, reviewed, samples, sizes
+from curate.reporting import clusters, flow, gather, leaks, reviewed, samples, sizes
 from tests.helpers import chat, frame, run_stage, section, write_input
 
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty", "knoll", "larch")
@@ -135,3 +135,26 @@ def test_decisions_that_were_not_applied_are_named(tmp_path: Path) -> None:
     assert told is not None and (told["decisions"], told["reviewers"]) == (3, 2)
     assert told["states"] == {"applied": 2, "vanished": 1} and [each["line"] for each in told["open"]] == [2, 3]
     assert reviewed.numbers({}) is None
+
+
+def test_benchmarks_are_counted_in_one_order_and_flagged_rows_with_them(tmp_path: Path) -> None:
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "exam.jsonl").write_text("".join(f'{{"question": "What is {at}?", "answer": "{at}"}}\n' for at in range(9)))
+    (tmp_path / "decontaminate").mkdir()
+    tiers = [f"tier {letter}" for letter in "hgfedcba"]
+    rows = [
+        {
+            "id": "1",
+            "source": "a",
+            "line": at,
+            "reason": "r",
+            "detail": "",
+            "evidence": f'{{"set":"exam.jsonl","item":{at},"tier":"{tier}"}}',
+        }
+        for at, tier in enumerate(tiers)
+    ]
+    for name, some in (("dropped", rows), ("flagged", rows[:2])):
+        pl.DataFrame(some, schema=record.DROPPED).write_parquet(tmp_path / "decontaminate" / f"{name}.parquet")
+    [told] = leaks.benchmarks({"decontaminate": gather.Stage("decontaminate", tmp_path / "decontaminate", {})}, tmp_path / "sets")
+    assert (told["items"], told["met"]) == (9, 8)
+    assert list(told["dropped"]) == sorted(tiers) and told["flagged"] == {"tier g": 1, "tier h": 1}

@@ -60,7 +60,9 @@ def benchmarks(found: dict[str, Stage], folder: Path) -> list[dict[str, Any]]:
         for batch in found["decontaminate"].batches(table, ["evidence"]):
             proof = pl.col("evidence").str
             read = batch.select(*(proof.json_path_match(f"$.{name}").alias(name) for name in ("set", "item", "tier"))).drop_nulls("set")
-            for name, tier, count, several in read.group_by("set", "tier").agg(pl.len(), pl.col("item").unique()).rows():
+            for name, tier, count, several in (
+                read.group_by("set", "tier").agg(pl.len(), pl.col("item").unique()).sort("set", "tier").rows()
+            ):
                 of = hits.setdefault(name, {"set": name, "items": 0, "dropped": {}, "flagged": {}, "met": 0})
                 of[table][tier] = of[table].get(tier, 0) + count
                 met.setdefault(name, set()).update(several)
