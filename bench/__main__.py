@@ -11,21 +11,9 @@ import tempfile
 from pathlib import Path
 
 from bench.measure import ROOT, measure
+from curate.stages import STAGES
 
 STANDARD = ROOT.parent / "shared" / "data" / "t0_55k.parquet"
-STAGES = (
-    "ingest",
-    "clean",
-    "dedup_exact",
-    "scrub",
-    "dedup_near",
-    "review",
-    "dedup_semantic",
-    "decontaminate",
-    "split",
-    "augment",
-    "leakage",
-)
 
 
 def main() -> None:
@@ -42,7 +30,7 @@ def main() -> None:
         before = Path(scratch) / "raw"
         before.mkdir()
         (before / options.file.name).symlink_to(options.file.resolve())
-        for stage in STAGES:
+        for stage in STAGES[:-1]:  # format needs a base
             out = Path(scratch) / stage
             run = measure([sys.executable, "-m", f"curate.{stage}", str(before), str(out), "--workers", str(options.workers)])
             if run.error:

@@ -20,11 +20,8 @@ import polars as pl
 from curate import record, store
 from curate.record import FineryError, InputError
 from curate.stage import guarded
+from curate.stages import STAGES
 
-STAGES = (
-    "ingest", "clean", "dedup_exact", "scrub", "dedup_near", "review", "dedup_semantic", "decontaminate", "split", "augment", "leakage",
-    "format",
-)  # fmt: skip
 SHOWN_FROM = "scrub"  # the first stage whose text may be shown
 TEXT_CHARS = 240  # of each message shown
 LISTED = 20  # rows named in one list, and rows of one id traced

@@ -159,8 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def work() -> None:
         if options.most < 1:
             raise ParamsError("--most: expected 1 or more.")
-        given = argparse.Namespace(**vars(options), port=0, sample=300, seed=17, reviewer="", benchmarks=None)
-        review = Review(settings(given))
+        review = Review(settings(options.data, options.params, options.decisions))
         (write_out if options.way == "out" else read_in)(review, options)
 
     guarded("exchange", work)

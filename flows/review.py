@@ -19,23 +19,30 @@ from curate.stage import guarded, say
 from flows.reviewing.api import Review, Settings
 from flows.reviewing.server import Server
 
-PORT = 8765
+PORT, SAMPLE, SEED = 8765, 300, 17
 
 
-def settings(options: argparse.Namespace) -> Settings:
+def settings(
+    data: Path,
+    params: Path,
+    decisions: Path | None = None,
+    benchmarks: Path | None = None,
+    reviewer: str = "",
+    sample: int = SAMPLE,
+    seed: int = SEED,
+) -> Settings:
     """The command line and params.yaml. Raises ParamsError for a value that is impossible."""
-    if options.sample < 1 or not 0 <= options.port < 65536:
-        raise ParamsError("--sample: expected 1 or more; --port: 0 to 65535.")
-    sections = read_params(options.params)
-    scrub = check_section(sections, "scrub", ScrubParams, options.params)
+    if sample < 1:
+        raise ParamsError("--sample: expected 1 or more.")
+    sections = read_params(params)
+    scrub = check_section(sections, "scrub", ScrubParams, params)
     try:
         threshold = float(sections["dedup_near"]["threshold"])
     except (KeyError, TypeError, ValueError):
-        raise ParamsError(f"{options.params}: dedup_near.threshold is missing or no number.") from None
+        raise ParamsError(f"{params}: dedup_near.threshold is missing or no number.") from None
     return Settings(
-        options.data, options.decisions or options.data / "decisions.jsonl", options.benchmarks or options.data / "benchmarks",
-        options.reviewer, options.sample, options.seed, threshold, scrub,
-    )  # fmt: skip
+        data, decisions or data / "decisions.jsonl", benchmarks or data / "benchmarks", reviewer, sample, seed, threshold, scrub
+    )
 
 
 def serve(chosen: Settings, port: int) -> None:
@@ -79,8 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="who decides (default: your user name; the page can change it)",
     )
     parser.add_argument("--port", type=int, default=PORT, help="port on this machine; 0: any that is free (default: %(default)s)")
-    parser.add_argument("--sample", type=int, default=300, metavar="ROWS", help="rows of the random sample (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=17, help="another seed, another sample (default: %(default)s)")
+    parser.add_argument("--sample", type=int, default=SAMPLE, metavar="ROWS", help="rows of the random sample (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=SEED, help="another seed, another sample (default: %(default)s)")
     parser.add_argument(
         "--data", type=Path, default=Path("data"), metavar="DIR", help="folder of the stages' outputs (default: %(default)s)"
     )
@@ -88,7 +95,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--benchmarks", type=Path, metavar="DIR", help="default: DIR/benchmarks")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE")
     options = parser.parse_args(arguments)
-    guarded("review", lambda: serve(settings(options), options.port))
+
+    def work() -> None:
+        if not 0 <= options.port < 65536:
+            raise ParamsError("--port: expected 0 to 65535.")
+        chosen = settings(
+            options.data, options.params, options.decisions, options.benchmarks, options.reviewer, options.sample, options.seed
+        )
+        serve(chosen, options.port)
+
+    guarded("review", work)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """A small dataset as it stands before the review, a server over it, and a browser for the tests."""
 
 import shutil
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from curate.pii.settings import ScrubParams
 from flows.reviewing.api import Review, Settings
 from flows.reviewing.server import Server
 from tests.helpers import chat, frame, preference, run_stage, section, write_input
+from tests.serving import in_thread
 
 PLANS = ("red", "blue", "green", "black", "white", "amber", "violet", "silver")
 LONG = "The hub has a green port on its back and a white socket on its side, and the lead goes from one to the other until it clicks. "
@@ -56,18 +55,9 @@ def settings(data: Path, **more: Any) -> Settings:
     return replace(made, **more)
 
 
-@contextmanager
-def serving(data: Path, **more: Any) -> Iterator[Server]:
-    """A server over `data` on a free port."""
-    server = Server(Review(settings(data, **more)), 0)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def serving(data: Path, **more: Any) -> AbstractContextManager[Server]:
+    """A server over `data` on a free port, until the end of the block."""
+    return in_thread(Server(Review(settings(data, **more)), 0))
 
 
 def fresh(built: Path, folder: Path) -> Path:

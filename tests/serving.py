@@ -5,9 +5,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 BROKEN = {"html": "<html>", "empty": '{"choices": []}', "null": "null", "surrogate": '{"choices": [{"text": "\\ud800", "message": {}}]}'}
 
@@ -60,12 +60,12 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+Running = TypeVar("Running", bound=ThreadingHTTPServer)
+
+
 @contextmanager
-def serving(
-    reply: Callable[[str, Any], Any], name: Callable[[Any], Any] = str, troubles: Mapping[Any, Sequence[str]] | None = None
-) -> Iterator[Server]:
+def in_thread(server: Running) -> Iterator[Running]:
     """A server in a thread of its own, until the end of the block."""
-    server = Server(reply, name, troubles or {})
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -74,3 +74,10 @@ def serving(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def serving(
+    reply: Callable[[str, Any], Any], name: Callable[[Any], Any] = str, troubles: Mapping[Any, Sequence[str]] | None = None
+) -> AbstractContextManager[Server]:
+    """A server that answers with `reply`, until the end of the block."""
+    return in_thread(Server(reply, name, troubles or {}))

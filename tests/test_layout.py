@@ -21,14 +21,12 @@ SHARED = {
     "curate.template",
     "curate.approvals",
     "curate.hashing",
-    "curate.ledger",
     "curate.params",
     "curate.store",
     "curate.answers",
     "curate.refusals",
     "curate.sandbox",  # runs a model's code: in rewards and in pass@k
     "curate.perturb",  # the typos of augment, for robustness
-    "curate.verdict_card",  # the verdict in a model card
     "curate.pii",  # the leak list and its search: originals in answers
     "curate.pii.audit",
     "curate.pii.settings",

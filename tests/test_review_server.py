@@ -253,7 +253,7 @@ def test_the_queues_hold_what_the_stages_found(server: Server) -> None:
     item = get(server, f"/api/item?handle={opened['handle']}&at=0&reviewer=anna")
     assert item["beside"]["about"].startswith("Dropped by dedup_near") and not item["beside"]["here"]
     marked = [text for turn in item["row"]["messages"] for text, mark in turn["pieces"] if mark == "differs"]
-    assert marked == [] or "It is done." in " ".join(marked)
+    assert "It is done." in " ".join(marked)
     opened = get(server, "/api/open?queue=near/benchmark&reviewer=anna")
     item = get(server, f"/api/item?handle={opened['handle']}&at=0&reviewer=anna")
     assert item["row"]["later"]["stage"] == "decontaminate" and item["beside"]["source"] == "sums.jsonl"

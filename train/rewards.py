@@ -11,8 +11,6 @@ import orjson
 from curate import answers, sandbox
 from curate.record import InputError
 
-REWARDS = ("exact", "number", "regex", "json_schema", "python")
-
 
 def check_reference(kind: str, reference: str) -> None:
     """Raises InputError if no answer could ever be held against this reference."""

@@ -5,7 +5,6 @@ texts at once, and only recognizers whose screens pass read a text: the findings
 tests/test_pii.py asserts on examples.
 """
 
-import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterable, Sequence
@@ -18,6 +17,7 @@ import regex
 from curate.pii.identity import identity
 from curate.pii.settings import DENIED, ENTITIES, LANGUAGE_REGIONS, ScrubParams, wanted
 from curate.record import FineryError
+from curate.stage import say
 
 # Characters without width: `eve@exam<U+200B>ple.com` is an address all the same.
 HIDDEN = regex.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
@@ -160,8 +160,12 @@ def _found_at_once(texts: Sequence[str], asked: Sequence[Sequence[int]], made: A
     for each, finder in enumerate(made.finders):
         some = [at for at, several in enumerate(asked) if each in several] if finder.many and len(texts) > 1 else []
         if finder.many and some:
-            with contextlib.suppress(Exception):
+            try:
                 ready[each] = dict(zip(some, finder.many([texts[at] for at in some]), strict=True))
+            except Exception as error:
+                say(
+                    f"scrub: {finder.entity}: {len(some):,} texts could not be searched at once ({type(error).__name__}); one by one instead."
+                )
     return ready
 
 

@@ -12,6 +12,7 @@ from curate import dataset_card, record
 from curate.reporting import clusters, dealt, difference, flow, gates, gather, leaks, made, personal, reviewed, sizes, truth
 from curate.reporting.gather import Stage
 from curate.reporting.layout import Given
+from curate.stages import STAGES
 
 PACKAGES = ("polars", "pyarrow", "datasketch", "presidio-analyzer", "ftfy", "tokenizers", "transformers")
 
@@ -84,7 +85,7 @@ def _formatted(stage: Stage) -> dict[str, Any]:
 
 def _provenance(given: Given) -> dict[str, Any]:
     """Hashes of data, code and params, and the versions of the libraries that made the rows."""
-    used = {name: section for name, section in given.sections.items() if name in (*gather.STAGES, "report")}
+    used = {name: section for name, section in given.sections.items() if name in (*STAGES, "report")}
     return {
         "data": {name: gather.folder_hash(stage.folder) for name, stage in given.found.items()},
         "code": given.code,

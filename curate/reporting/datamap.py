@@ -116,15 +116,15 @@ def _removed(found: dict[str, Stage], looked: Sample, weights: np.ndarray) -> tu
     """Some removed rows (source, line, label, stage, text) with vectors of the same kind as the kept ones have."""
     frames = [pl.DataFrame(schema={name: pl.String() for name in ("id", "source", "label", "stage", "text")} | {"line": pl.Int64()})]
     for name in STAGES:
-        before = [each for each in found if each in found and list(found).index(each) < list(found).index(name)] if name in found else []
-        if not before:
+        if name not in found:
             continue
+        before = list(found)[list(found).index(name) - 1]  # ingest at least
         ids = pl.concat([batch.select("id") for batch in found[name].batches(columns=["id"])] or [pl.DataFrame(schema={"id": pl.String()})])
         drawn = ids.unique(maintain_order=True)
         chosen = drawn[np.argsort(record.draws(drawn["id"]), kind="stable")[: REMOVED // len(STAGES)]] if drawn.height else drawn
         frames += [
             _with_text(batch.join(chosen, on="id", how="semi", maintain_order="left")).with_columns(pl.lit(name).alias("stage"))
-            for batch in store.batches(found[before[-1]].folder, ["id", "source", "line", "label", "messages"])
+            for batch in store.batches(found[before].folder, ["id", "source", "line", "label", "messages"])
         ]
     gone = pl.concat([frame.select(frames[0].columns) for frame in frames]).unique(["stage", "id"], keep="first", maintain_order=True)
     if looked.made_by == "words and letters":

@@ -14,7 +14,8 @@ from typing import Any
 import polars as pl
 
 from curate.record import InputError
-from curate.reporting.gather import MOST, NO_LABEL, STAGES, Stage, last_records, shortened, stages, synthetic
+from curate.reporting.gather import MOST, NO_LABEL, Stage, last_records, shortened, stages, synthetic
+from curate.stages import STAGES
 
 NAMED = 12  # rows named for each way
 OF_STAGE = ("dropped.parquet", "metrics.json")

@@ -15,11 +15,8 @@ import xxhash
 
 from curate import store
 from curate.record import SPLITS, InputError
+from curate.stages import STAGES
 
-STAGES = (
-    "ingest", "clean", "dedup_exact", "scrub", "dedup_near", "review", "dedup_semantic", "decontaminate", "split", "augment", "leakage",
-    "format",
-)  # fmt: skip
 NO_LABEL = "(no label)"
 BATCH = 1 << 15  # rows of a table that are read at once
 MOST = 2000  # labels, files or sets of which curation.json names each; the rest it counts together

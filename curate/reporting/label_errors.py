@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RIDGE = 1.0  # 0.1 to 10 find the same share of flipped labels within a hundredth: docs/report.md
+RIDGE = 1.0  # makes the least squares solvable where rows are fewer than dimensions
 LEAST = 5  # rows of a label without which it is neither judged nor suggested
 MOST_LABELS = 1000  # the most frequent ones are judged: the classifier holds DIMENSIONS numbers for each
 OTHERS = 3  # labels beside its own that are kept for each row: the rule looks for one among them

@@ -19,8 +19,9 @@ from curate.benchmarks import read_benchmarks
 from curate.pii.conversation import scrubbed
 from curate.pii.settings import ScrubParams
 from curate.reporting.charts import diff
-from curate.reporting.gather import STAGES, Stage, shortened
+from curate.reporting.gather import Stage, shortened
 from curate.reporting.plain import visible
+from curate.stages import STAGES
 
 Where = tuple[str, int]
 SHOWN_CHARS = 1500  # of a text; the rest is one click away in the raw file

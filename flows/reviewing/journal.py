@@ -57,18 +57,11 @@ class Journal:
             content = self.path.read_bytes()
             if xxhash.xxh3_128_digest(content[: self._read]) != self._hash or len(content) < self._read:
                 self._reset()
-            if not self._read:  # the whole of it, with its checks
-                found = decisions.read(self.path)
-                self._read = content.rfind(b"\n") + 1
-                found = (
-                    found
-                    if self._read == len(content)
-                    else [decisions.parse(orjson.loads(line)) for line in content[: self._read].split(b"\n") if line.strip()]
-                )
-            else:
-                new = content[self._read : content.rfind(b"\n") + 1]
-                found = [self._parsed(line) for line in new.split(b"\n") if line.strip()]
-                self._read += len(new)
+            if not self._read:
+                decisions.read(self.path)  # the whole of it is checked once
+            new = content[self._read : content.rfind(b"\n") + 1]
+            found = [self._parsed(line) for line in new.split(b"\n") if line.strip()]
+            self._read += len(new)
             self._hash = xxhash.xxh3_128_digest(content[: self._read])
             self._stamp = stamp
             self._take(found)
