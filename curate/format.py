@@ -377,7 +377,9 @@ def finish(folder: Path, params: Params, metrics: Mapping[str, Any]) -> None:
 
 
 THREADS = 4  # what Python does takes a third of the time: more threads than this would wait for it, and processes are faster
-STAGE = Stage("format", Params, rows=rows, prepare=prepare, scan=scan, schema=SCHEMA, finish=finish, rows_threads=THREADS)
+STAGE = Stage(
+    "format", Params, rows=rows, prepare=prepare, scan=scan, schema=SCHEMA, finish=finish, rows_threads=THREADS, rows_most=4 * CHUNK
+)
 
 if __name__ == "__main__":
     main(STAGE)

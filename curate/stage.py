@@ -89,6 +89,7 @@ class Stage:
     private: bool = False  # its folder is for the owner alone (mode 700): it holds what scrub has yet to replace
     threads: bool = False  # survey runs in threads of this process: for functions that spend their time in compiled code
     rows_threads: int = 0  # with at most so many workers, rows runs in threads of this process: compiled code takes most of its time
+    rows_most: int = 0  # rows gets at most so many rows at once, so that all workers end at about the same time; 0: whole batches
     source: Callable[[Path, Any], Iterator[pl.DataFrame]] | None = None  # ingest: batches of raw rows instead of parts
     inline: int = INLINE_BATCHES  # more where a batch is little work beside the cost of sending it
     schema: Mapping[str, pl.DataType] = field(default_factory=lambda: record.SCHEMA)
@@ -292,6 +293,8 @@ class _Run:
         source = self.stage.source
         total = None if source else sum(part.rows for part in store.parts(folder))
         incoming = source(folder, self.params) if source else self._read(folder)
+        if phase == "rows" and self.stage.rows_most:
+            incoming = _pieces(incoming, self.stage.rows_most)
         if total is None:  # how much there is shows in the first batches
             head = list(itertools.islice(incoming, self.stage.inline + 1))
             incoming, few = itertools.chain(head, incoming), len(head) <= self.stage.inline
@@ -402,6 +405,10 @@ def _apply(rows: pl.DataFrame, by_row: pl.DataFrame | None, split: pl.Series | N
         return rows, record.empty(DROPPED)
     out = rows.join(by_row, on="row", how="inner", maintain_order="left")
     return rows.join(by_row, on="row", how="anti", maintain_order="left"), record.as_dropped(out)
+
+
+def _pieces(incoming: Iterator[pl.DataFrame], most: int) -> Iterator[pl.DataFrame]:
+    return (piece for batch in incoming for piece in batch.iter_slices(most))
 
 
 def _read_ahead(incoming: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.pii import conversation, engine, names
+from curate.pii import conversation, engine, ids, names, screen
+from curate.pii.presidio import no_tokens
 from curate.pii.settings import ENTITIES, SECRETS, ScrubParams
 from curate.record import ParamsError
 from tests.helpers import SHARED, section
@@ -266,6 +268,46 @@ def test_names_are_the_same_in_many_texts_as_in_each(texts: list[str]) -> None:
     finder = names.PersonNames()
     each = [[(one.start, one.end, one.score) for one in finder.analyze(text, ["PERSON"])] for text in texts]
     assert [[(one.start, one.end, one.score) for one in several] for several in finder.analyze_many(texts)] == each
+
+
+SHAPED = [  # values of each shape of the recognizers whose patterns have screens of their own, and what stands around them
+    "12 Long Acre Road", "Flat 3, 12b N. High Street, Leeds, LS1 4AP", "12 bis rue de la Paix", "4, rue Victor Hugo",
+    "Hauptstraße 12 b", "Rua das Flores 7", "C/ Mayor n.º 3", "ul. Długa 5/7", "5 Kossuth Lajos u. 3", "P.O. Box 77", "PO Box 9",
+    "she lives at Long Acre 7", "Address: 7 Long Acre", "ship it to\n9 Elm ", "(212) 555-0143", "212.555.0143", "0044 20 7946 0958",
+    "+44 (0)20 7946 0958", "020 7946 0123", "(020) 7946 0123", "(01632)960123", "Tel: 7946 0958 22", "\nM 7700 900 123",
+    "|P. (7)123456", "555 0143 office", "7946 0958 / fax", "born ", "dob: ", "3/4/1981", "1981-04-03", "the 3rd of April 1981",
+    "3 Apr. 81", "April 3rd, 1981", "May 3 1981", "RSSMRA85T10A562S", "rssmraurtmlaruns", "\u0664", "İ", "ſt", "\n", " ", ", ", "x",
+    "7", "-", "Place ", "the ", "Éa\u0301 ",
+]  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.lists(st.lists(st.sampled_from(SHAPED) | st.sampled_from(SHAPED).map(str.upper), max_size=6).map("".join), min_size=2, max_size=12)
+)
+def test_patterns_with_screens_of_their_own_find_the_same(texts: list[str]) -> None:
+    screened = [each for each in engine.analyzer(PARAMS).finders if each.many]
+    assert [type(each.recognizer).__name__ for each in screened] == ["GroupedPhone", "StreetAddress", "BirthDate", "PersonNames"]
+    for finder in screened:
+        assert finder.many is not None
+        alone = [
+            [(one.start, one.end, one.score) for one in finder.recognizer.analyze(text, [finder.entity], no_tokens())] for text in texts
+        ]
+        passed = [bool(each) for each in screen.passing(texts, [finder])]
+        assert all(known for found, known in zip(alone, passed, strict=True) if found and finder.entity != "DATE_OF_BIRTH"), (
+            "lost by the screen"
+        )
+        assert [[(one.start, one.end, one.score) for one in each] for each in finder.many(texts)] == alone
+
+
+FISCAL = next(each for each in ids.finders() if each.entity == "IT_FISCAL_CODE")
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.from_regex(re.compile(FISCAL.recognizer.patterns[0].regex), fullmatch=True))  # type: ignore[attr-defined]
+def test_no_fiscal_code_is_lost_by_its_screen(code: str) -> None:
+    """Nor those in which letters stand for all digits."""
+    assert screen.passing([code, "nothing"] * 6, [FISCAL]) == [[0], []] * 6
 
 
 def test_a_series_that_ends_before_a_mark_is_found_in_many_texts_too() -> None:

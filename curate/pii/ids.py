@@ -15,7 +15,7 @@ _ID = ("national id", "identity number", "id number", "personal id")
 def _found(recognizer: Any, shape: str, words: tuple[str, ...], needed: bool = True) -> Finder:
     recognizer.supported_language = "en"  # the one language that our engine is asked for
     recognizer.context = list(words)
-    return Finder(recognizer, ("[0-9]", shape, context_screen(words)) if needed else ("[0-9]", shape))
+    return Finder(recognizer, ("[0-9]", shape, context_screen(words)) if needed else (shape,))
 
 
 def _pan() -> Any:
@@ -25,6 +25,7 @@ def _pan() -> Any:
 
 def finders() -> tuple[Finder, ...]:
     """New recognizers with their screens."""
+    fiscal = "(?i:[a-z]{6}[0-9lmnp-v]{2}[a-ehlmpr-t][0-9lmnp-v]{2}[a-mz][0-9lmnp-v]{3}[a-z])"  # letters may stand for its digits
     eleven, nine = "[0-9]{11}", r"[0-9]{3}[\s-]?[0-9]{3}[\s-]?[0-9]{3}"
     return (
         _found(stock.AuTfnRecognizer(), nine, ("tax file number", "tfn")),
@@ -50,7 +51,7 @@ def finders() -> tuple[Finder, ...]:
         ),
         _found(stock.InAadhaarRecognizer(), "[0-9]{4}[- :]?[0-9]{4}[- :]?[0-9]{4}", ("aadhaar", "aadhar", "uidai")),
         _found(_pan(), "[A-Za-z]{5}[0-9]{4}[A-Za-z]", ("permanent account number", "pan card", "pan number", "pan no", "pan")),
-        _found(stock.ItFiscalCodeRecognizer(), "[0-9A-Za-z]{15}", ("codice fiscale", "fiscal code"), needed=False),
+        _found(stock.ItFiscalCodeRecognizer(), fiscal, ("codice fiscale", "fiscal code"), needed=False),
         _found(stock.KrRrnRecognizer(), "[0-9]{6}-?[0-9]{7}", ("rrn", "resident registration", "주민등록번호", "주민번호", *_ID)),
         _found(stock.NgNinRecognizer(), eleven, ("nin", "nimc", "national identification number", "national identity")),
         _found(stock.PlPeselRecognizer(), eleven, ("pesel",)),

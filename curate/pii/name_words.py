@@ -1,6 +1,8 @@
 """The words that names are made of: their shape, what of them is looked up in the lists, and where they stand free of code."""
 
+import re
 from functools import lru_cache
+from typing import Any
 
 import regex
 
@@ -10,7 +12,18 @@ PIECE = r"\p{Lu}[\p{L}\p{M}]*"
 WORD = rf"{PIECE}(?:['’\-]\p{{L}}[\p{{L}}\p{{M}}]+)*"
 _PARTICLE = r"(?:(?:van|von|der|den|de|del|della|di|da|dos|das|du|la|le|bin|ibn|al|el|ter|ten|af|av)[ ]){0,2}"
 NEXT = rf"[ ]{_PARTICLE}(?:{WORD}|\p{{Lu}}\.)"
-PARTS = regex.compile(rf"{WORD}|\p{{Lu}}\.")
+_ASCII = {r"[\p{L}\p{M}]": "[A-Za-z]", r"\p{L}": "[A-Za-z]", r"\p{Lu}": "[A-Z]", "’": ""}
+
+
+def in_ascii(pattern: str) -> str:
+    """The pattern for texts of ASCII alone, in Python's own `re`, which is twice as fast on them."""
+    for one, other in _ASCII.items():
+        pattern = pattern.replace(one, other)
+    return pattern
+
+
+PARTS: Any = regex.compile(rf"{WORD}|\p{{Lu}}\.")
+ASCII_PARTS: Any = re.compile(in_ascii(rf"{WORD}|\p{{Lu}}\."))
 _CUT = regex.compile(r"['’\-]")
 _INNER = regex.compile(r"(?:Ma?c|De|Di|Du|La|Le|Van|Fitz|O)\p{Lu}")  # names with a capital within
 KEPT = 1 << 17  # words that are remembered

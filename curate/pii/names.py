@@ -14,14 +14,16 @@ import regex
 
 from curate.pii.name_cues import EVERY, LONG_SURNAME, by_cue, cued
 from curate.pii.name_lists import AMBIGUOUS, MAKES_A_PLACE, NAMED_PLACES, NOT_NAMES
-from curate.pii.name_words import NEXT, PARTS, PIECE, WORD, key, listed, stands_free, telling
+from curate.pii.name_words import ASCII_PARTS, NEXT, PARTS, PIECE, WORD, in_ascii, key, listed, stands_free, telling
 from curate.pii.presidio import EntityRecognizer, RecognizerResult
 from curate.pii.screen import Finder, odd
 
 FULL, HALF, ALONE, SURNAME = 0.6, 0.5, 0.45, 0.35  # first and last listed; first only; one first name; one last name
 LONGEST = 4  # words of a name
 
-_RUN = regex.compile(rf"(?<![\p{{L}}\p{{M}}\p{{N}}_@/.#\-\\$=<])({WORD})(?:{NEXT}){{0,5}}")
+_RUN: Any = regex.compile(rf"(?<![\p{{L}}\p{{M}}\p{{N}}_@/.#\-\\$=<])({WORD})(?:{NEXT}){{0,5}}")
+# The same; its first capital is looked for before what stands there is asked.
+_ASCII_RUN: Any = re.compile(r"[A-Z](?<![A-Za-z0-9_@/.#\-\\$=<][A-Z])" + in_ascii(rf"{WORD}(?:{NEXT}){{0,5}}").removeprefix("[A-Z]"))
 _PIECES: Any = regex.compile(PIECE)
 _MARK: Any = regex.compile(r"\p{M}")
 _ASCII_PIECES = re.compile("[A-Z][A-Za-z]*")  # the same in texts of ASCII
@@ -62,7 +64,7 @@ def _screened(text: str, cues: Sequence[int], joined: bool) -> Iterator[Found]:
     count = sum(key(piece) in tells for piece in (_ASCII_PIECES if text.isascii() else _PIECES).findall(text))
     if count:
         yield from _by_list(text)
-    if joined and (count > 1 or (not text.isascii() and _MARK.search(text))):  # a series may end before a mark, and its last word with it
+    if joined and (count > 1 or (not text.isascii() and _MARK.search(text))):  # a series may end before a mark: its last word is no piece
         yield from _by_series(text)
     if cues:
         yield from by_cue(text, cues)
@@ -73,10 +75,11 @@ def _screened(text: str, cues: Sequence[int], joined: bool) -> Iterator[Found]:
 def _by_list(text: str) -> Iterator[Found]:
     first, last = listed()
     tells = telling()
-    for run in _RUN.finditer(text):
+    runs, parts = (_ASCII_RUN, ASCII_PARTS) if text.isascii() else (_RUN, PARTS)
+    for run in runs.finditer(text):
         if tells.isdisjoint(map(key, run[0].split(" "))):
             continue
-        words = [match.span() for match in PARTS.finditer(text, run.start(), run.end())]
+        words = [match.span() for match in parts.finditer(text, run.start(), run.end())]
         keys = [key(text[start:end]) for start, end in words]
         capitals = [end - start > 1 and text[start:end].isupper() for start, end in words]
         if any(capitals) and not all(capitals):  # BLAS Level 3: in a name either all words are in capitals or none
@@ -84,8 +87,7 @@ def _by_list(text: str) -> Iterator[Found]:
         at = 0
         while at < len(words):
             size, score = _name_at(keys, at, first, last)
-            start, end = words[at]
-            if size == 1 and end - start > 1 and text[start:end].isupper():
+            if size == 1 and capitals[at]:
                 size = 0  # LAN, NAS, SIM: a word alone in capitals is an abbreviation or a heading
             if capitals[at] and score < FULL:
                 size = 0  # JAX JIT
@@ -150,7 +152,7 @@ def _name_at(keys: list[str], at: int, first: frozenset[str], last: frozenset[st
 _SERIES = regex.compile(
     rf"(?<![\p{{L}}\p{{M}}\p{{N}}_@/.#\-\\$=<\"'])({WORD})(?:, ({WORD})){{0,20}},? (?:and|or|&|und|et|y|e|en|och|i) ({WORD})(?![\p{{L}} ]*\p{{Lu}})"
 )
-_JOINED = r"[\p{L}\p{M}],? (?:and|or|&|und|et|y|e|en|och|i) \p{Lu}"  # stands in every series
+_JOINED = r"\p{Lu}[\p{L}\p{M}'’\-]*,? (?:and|or|&|und|et|y|e|en|och|i) \p{Lu}"  # stands in every series
 
 
 def _by_series(text: str) -> Iterator[Found]:

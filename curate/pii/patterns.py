@@ -11,7 +11,7 @@ from curate.pii.context import context_screen
 from curate.pii.links import is_domain
 from curate.pii.presidio import Pattern, PatternRecognizer, RecognizerResult
 from curate.pii.presidio import predefined_recognizers as stock
-from curate.pii.screen import Finder
+from curate.pii.screen import Finder, by_pattern
 
 # Seven digits with nothing but phone punctuation between them: fewer are no subscriber's number in most plans, and everywhere in sums.
 DIALLED = r"\d(?:(?:[^\w,;:$£%=*<>\"'!?&@#^|{}\n]|[xX\u30fc]){0,4}\d){6}"
@@ -142,6 +142,18 @@ class GroupedPhone(PatternRecognizer):  # type: ignore[misc]
             return True
         low = 9 if pattern_text.startswith(("0", "(0", "+")) else 6
         return not low <= len(digits) <= 15 or bool(_DATE.fullmatch(pattern_text))
+
+
+GROUPED_SCREENS = (  # one for each shape, in their order
+    r"(?:\([0-9]{3}\)[ ]?|[0-9]{3}[\-.])[0-9]{3}[\-.][0-9]{4}",
+    r"00[0-9]{1,3}[\-. ][0-9]{2,4}[\-. ][0-9]{2,4}[\-. ][0-9]{2}",
+    r"\+[0-9]",
+    r"0[0-9]{1,4}[\-/ .][0-9]{2}",
+    r"\(0[0-9]{1,5}\)[ \-]{0,2}[0-9]",
+    r"\([0-9]{1,5}\)[ ]?[0-9]{3}",
+    r"(?m:^|[|·•;][ ]?)(?i:[TMFPH]|Tel|Mob|Ph)[:.]?[ ]{1,2}\+?\(?[0-9]",
+    r"[0-9][ \-/]{1,3}(?i:office|fax|cell|mobile|direct|landline)",
+)
 
 
 class LoosePhone(PatternRecognizer):  # type: ignore[misc]
@@ -311,7 +323,10 @@ def finders(phone_regions: tuple[str, ...], keep_private_ips: bool) -> tuple[Fin
         uk = UkPhone("PHONE_NUMBER", name="UkPhoneRecognizer", patterns=[Pattern("UK number", UK_SHAPES[0], 0.5)])
         phones.append(Finder(uk, dialled))
     grouped = r"[0-9](?:[^0-9A-Za-z\n]{0,3}[0-9]){5}"
-    phones += [Finder(GroupedPhone(), (SOME_DIGIT, grouped)), Finder(LoosePhone(), (SOME_DIGIT, grouped, context_screen(DIALLING)))]
+    phones += [
+        by_pattern(GroupedPhone(), (SOME_DIGIT, grouped), GROUPED_SCREENS),
+        Finder(LoosePhone(), (SOME_DIGIT, grouped, context_screen(DIALLING))),
+    ]
     return (
         *phones,
         Finder(Email(), ("@",)),

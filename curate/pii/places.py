@@ -4,7 +4,7 @@ import regex
 
 from curate.pii.context import context_screen
 from curate.pii.presidio import Pattern, PatternRecognizer
-from curate.pii.screen import Finder
+from curate.pii.screen import Finder, by_pattern
 
 _CAP = r"[\p{Lu}\d][\p{L}\p{M}\d'’.\-]{0,30}"  # a word of a street's name
 _NUMBER = r"(?<![\w.,/$£€\-])\d{1,5}(?:[\-/]\d{1,4})?[A-Za-z]?"
@@ -108,17 +108,31 @@ class BirthDate(PatternRecognizer):  # type: ignore[misc]
 
 
 _ENDS = _ONE_WORD.partition("(?:")[2]
-_STREET_SCREEN = (  # a number before a type, a type in one word before a number, a type and a number after it; a box; after a word
-    rf"[0-9][^\n]*[ ]{_TYPE}|[0-9][A-Za-z]?,?[ ](?:bis|ter)?[ ]?(?:rue|avenue|boulevard|bd|chemin|allée|impasse|place|quai|route)[ ]"
-    rf"|(?:{_ENDS}[ ][0-9]|{_TYPE_FIRST}[ ][^\n]*[0-9]|[0-9][ ][^\n]*[ ](?:u|út|utca|tér|sok|cad|mah)\.?[ ][0-9]|O\.?[ ]?Box[ ][0-9]"
-    r"|(?i:address(?: is|:)|lives? (?:at|in|on)|(?:ship|deliver|send) (?:it |them |this )?to|resid(?:es?|ing) at)[ \n]"
+_WORDS = r"(?:[\p{Lu}0-9][\p{L}\p{M}0-9'’.\-]*[ ])"  # _CAP without its bound, which would cost the screen its speed
+_STREET_SCREENS = (  # one for each shape, in their order
+    rf"[0-9][A-Za-z]?,?[ ]{_WORDS}+{_TYPE}",
+    r"[0-9][A-Za-z]?,?[ ](?:bis|ter)?[ ]?(?:rue|avenue|boulevard|bd|chemin|allée|impasse|place|quai|route)[ ]",
+    rf"(?:{_ENDS}[ ][0-9]",
+    rf"{_TYPE_FIRST}[ ]{_LITTLE.removesuffix('{0,3}')}*[\p{{Lu}}0-9][^\n]*[0-9]",
+    rf"[0-9][A-Za-z]?[ ]{_WORDS}+(?:u|út|utca|tér|sok|cad|mah)\.?[ ][0-9]",
+    r"O\.?[ ]?Box[ ][0-9]",
+    r"(?i:address(?: is|:)|lives? (?:at|in|on)|(?:ship|deliver|send) (?:it |them |this )?to|resid(?:es?|ing) at)[ \n]{1,2}"
+    rf"(?:[0-9]|{_WORDS}+[0-9])",
 )
+_MONTHS = f"(?i:{_MONTH[3:-1]})"
+_DATE_SCREENS = (
+    r"[0-9][/.\-][0-9]{1,2}[/.\-][0-9]{2}",
+    r"[0-9]{4}[/.\-][0-9]{1,2}[/.\-][0-9]",
+    rf"[0-9](?i:st|nd|rd|th)?[ ](?i:of )?{_MONTHS}",
+    rf"{_MONTHS}\.?[ ][0-9]",
+)
+_DATE_SCREEN = r"[0-9][/.\-][0-9]{1,2}[/.\-][0-9]|" + _MONTHS
 
 
 def finders() -> tuple[Finder, ...]:
     """New recognizers with their screens."""
     return (
-        Finder(StreetAddress(), ("[0-9]", _STREET_SCREEN)),
+        by_pattern(StreetAddress(), ("[0-9]",), _STREET_SCREENS),
         Finder(Coordinates(), (r"[0-9]\.[0-9]|[°º]", r"[°º]|(?i:lat)|[0-9]\.[0-9]{4,10},\s?[+\-−]?[0-9]{1,3}\.[0-9]{4}")),
-        Finder(BirthDate(), ("[0-9]", r"[0-9][/.\-][0-9]{1,2}[/.\-][0-9]|(?i:" + _MONTH[3:-1] + r")", context_screen(BIRTH))),
+        by_pattern(BirthDate(), ("[0-9]", _DATE_SCREEN, context_screen(BIRTH)), _DATE_SCREENS),
     )

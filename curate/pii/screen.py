@@ -5,6 +5,8 @@ MB/s), each only in the texts that passed the checks before it. Patterns are of 
 digits, or with letters that case-blind patterns take for ASCII ones, pass every screen.
 """
 
+import copy
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,6 +41,27 @@ class Finder:
     def entity(self) -> str:
         """What the recognizer finds: each finds one kind."""
         return str(self.recognizer.supported_entities[0])
+
+
+def by_pattern(recognizer: Any, before: Screen, screens: Sequence[str]) -> Finder:
+    """A recognizer of several patterns with a screen for each, besides those `before`, which hold for all: a text is read with the patterns
+    whose screens it passes, and not with those that would find nothing."""
+    assert len(screens) == len(recognizer.patterns)
+    parts: dict[tuple[bool, ...], Any] = {}
+
+    def read(text: str, passed: tuple[bool, ...]) -> list[RecognizerResult]:
+        if passed not in parts:
+            parts[passed] = part = copy.copy(recognizer)  # with its id: results are the whole recognizer's
+            part.patterns = list(itertools.compress(recognizer.patterns, passed))
+        return parts[passed].analyze(text, recognizer.supported_entities) if any(passed) else []
+
+    def many(texts: Sequence[str]) -> list[list[RecognizerResult]]:
+        series = pl.Series(texts, dtype=pl.String)
+        held = np.stack([_holds(series, each) for each in screens])
+        held[:, odd(series)] = True
+        return [read(text, tuple(passed)) for text, passed in zip(texts, held.T.tolist(), strict=True)]
+
+    return Finder(recognizer, (*before, "|".join(screens)), many)
 
 
 def anywhere(*literals: str) -> str:
