@@ -1,5 +1,5 @@
-"""Writes what a reviewer reads before spending GPU hours: reports/curation.html (one offline file), curation.json and gates.json; and
-data/report/suspicious.parquet, the rows to look at, for the review page.
+"""Writes what a reviewer reads before spending GPU hours: reports/curation.html (one offline file), curation.json, gates.json and
+the tables of `dvc plots`; and data/report/suspicious.parquet, the rows to look at, for the review page.
 
 Nothing stays behind: this stage only looks. The JSON holds counts and no text of any row; the page adds bounded samples. Everything
 that comes from data is escaped, and the page's policy lets no script run but its own.
@@ -7,8 +7,9 @@ that comes from data is escaped, and the page's policy lets no script run but it
 
 import base64
 import hashlib
+import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jinja2
 import orjson
@@ -21,7 +22,7 @@ from curate.hashing import dataset_sha256
 from curate.params import check_section, params_class
 from curate.pii.settings import ScrubParams
 from curate.record import InputError
-from curate.reporting import count, figures, gates, gather, layout, plain, suspicious
+from curate.reporting import count, datamap, figures, gates, gather, layout, plain, plots, suspicious
 from curate.reporting.contents import SECTIONS
 from curate.stage import command, say, write_whole
 from curate.store import write_parquet
@@ -36,15 +37,18 @@ class Params:
     truth: str | None
     samples: Annotated[int, Field(ge=0, le=50)]
     previous: Annotated[str, Field(min_length=1)] | None
+    map: Literal["pca", "umap"]
     suspicious: suspicious.Settings
     gates: gates.Limits
 
 
 def build(data: Path, out: Path, params: Params, sections: dict[str, Any]) -> None:
-    """Read what the stages under `data` left and write both files into `out`."""
+    """Read what the stages under `data` left and write the report into `out`."""
     found = gather.stages(data)
     if "ingest" not in found:
         raise InputError(f"{data}: holds no ingest/metrics.json, so there is nothing to report on. Run the pipeline first: `dvc repro`.")
+    if params.map == "umap":
+        datamap.load_umap()  # or say that it is missing before the work begins
     scrub = check_section(sections, "scrub", ScrubParams, Path("params.yaml"))
     looked_at = suspicious.find(gather.last_records(found).folder, found, params.suspicious)
     given = layout.Given(data, found, sections, scrub, params.samples, code_hash(), looked_at)
@@ -52,6 +56,10 @@ def build(data: Path, out: Path, params: Params, sections: dict[str, Any]) -> No
     page = render(numbers, figures.pictures(numbers), layout.fill(given, numbers, SECTIONS))
     write_whole(out / "curation.json", orjson.dumps(numbers, option=orjson.OPT_INDENT_2) + b"\n")
     write_whole(out / "curation.html", page.encode())
+    shutil.rmtree(out / "plots", ignore_errors=True)
+    (out / "plots").mkdir()
+    for name, table in plots.tables(numbers).items():
+        table.write_csv(out / "plots" / f"{name}.csv")
     (data / "report").mkdir(exist_ok=True)
     write_parquet(looked_at.rows, data / "report" / "suspicious.parquet")
     dataset = dataset_sha256(found["format"].folder) if "format" in found else None

@@ -3,20 +3,25 @@
 from pathlib import Path
 from typing import Any
 
-from curate.reporting import datamap, leaks, personal
+from curate.reporting import datamap, leaks, personal, replaced
 from curate.reporting.layout import Given, Section
 from curate.reporting.lookat import rows_to_look_at
 from curate.reporting.samples import Group, samples
+from curate.reporting.spans import benchmark_spans
 from curate.reporting.tokens import coloured_example
 
 
 def _removed(given: Given, numbers: dict[str, Any]) -> list[Group]:
-    benchmarks = Path(given.sections["decontaminate"]["benchmarks"])
-    return samples(given.found, given.samples, given.scrub, benchmarks, numbers["flow"]["columns"])
+    return samples(given.found, given.samples, given.scrub, _benchmarks(given), numbers["flow"]["columns"])
 
 
 def _leaks(given: Given, numbers: dict[str, Any]) -> dict[str, Any]:
-    return {"squares": leaks.squares(numbers["leakage"]), "pairs": leaks.pairs(given.found)}
+    spans = benchmark_spans(given.found, _benchmarks(given))
+    return {"squares": leaks.squares(numbers["leakage"]), "pairs": leaks.pairs(given.found), "spans": spans}
+
+
+def _benchmarks(given: Given) -> Path:
+    return Path(given.sections["decontaminate"]["benchmarks"])
 
 
 def _example(given: Given, _: dict[str, Any]) -> Any:
@@ -35,7 +40,7 @@ SECTIONS = (
     Section("map", "Data map", datamap.shown),
     Section("duplicates", "Duplicates"),
     Section("leakage", "Leakage", _leaks),
-    Section("personal", "Personal data", lambda given, numbers: personal.shown(given.found)),
+    Section("personal", "Personal data", lambda given, _: personal.shown(given.found) | {"replaced": replaced.masked_samples(given.found)}),
     Section("labels", "Labels and splits"),
     Section("augmentation", "Synthetic rows", lambda given, numbers: numbers.get("augmentation")),
     Section("lengths", "Lengths"),

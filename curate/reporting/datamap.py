@@ -1,9 +1,11 @@
-"""A map of the dataset: rows whose texts are alike lie near each other. The first two principal components of the vectors of a sample.
+"""A map of the dataset: rows whose texts are alike lie near each other. The vectors of a sample in two dimensions: by their first two
+principal components, or by UMAP (McInnes, Healy and Melville 2018) where `report.map` asks for it and umap-learn is installed.
 
 Kept rows are those of the sample that outliers are looked for in (`outliers.py`); removed ones are of the stages after scrub, whose texts
 may be shown. Every point says on hovering which row it is and how it begins.
 """
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ from markupsafe import Markup
 from threadpoolctl import threadpool_limits
 
 from curate import record, store, vectors
+from curate.record import ParamsError
 from curate.reporting import rows, wordvectors
 from curate.reporting.charts import svg, tag
 from curate.reporting.gather import NO_LABEL, Stage, shortened
@@ -36,7 +39,7 @@ class Map:
     removed: dict[str, int]  # points by stage that removed them
     kept: int
     made_by: str
-    explained: float  # share of the variance that the two axes show
+    explained: float | None  # share of the variance that the two axes show; None for UMAP, whose axes mean nothing
 
 
 def shown(given: Given, numbers: dict[str, Any]) -> Map | None:
@@ -56,8 +59,12 @@ def shown(given: Given, numbers: dict[str, Any]) -> Map | None:
     some = np.flatnonzero(np.any(held, axis=1))
     if len(some) < 3:
         return None
+    inside = int((some < kept.height).sum())
     with threadpool_limits(1):
-        places, explained = principal(held[some], kept=int((some < kept.height).sum()))
+        if given.sections["report"]["map"] == "umap":
+            places, explained = neighbours(held[some], kept=inside), None
+        else:
+            places, explained = principal(held[some], kept=inside)
     points = whole[some]
     named = (
         points.filter(pl.col("stage") == "")["label"].fill_null(NO_LABEL).value_counts().sort(["count", "label"], descending=[True, False])
@@ -87,10 +94,31 @@ def principal(held: np.ndarray, kept: int) -> tuple[np.ndarray, float]:
     values, directions = np.linalg.eigh(gram)
     axes = directions[:, [-1, -2]]
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), [0, 1]] < 0, -1, 1)  # a component has no sign of its own
-    found = centred @ axes
+    return _from_0_to_1(centred @ axes, kept), float(values[-2:].sum() / max(values.sum(), 1e-12))
+
+
+def neighbours(held: np.ndarray, kept: int) -> np.ndarray:
+    """(n, 2) from 0 to 1 by UMAP with its own settings: fitted to the first `kept` rows, the others placed among them. The same on every
+    run with the same versions. Raises ParamsError where umap-learn is not installed."""
+    made = load_umap().UMAP(random_state=0, n_jobs=1, n_neighbors=min(15, kept - 1), init="spectral" if kept > 20 else "random")
+    fitted: np.ndarray = made.fit_transform(held[:kept])
+    return _from_0_to_1(np.concatenate((fitted, made.transform(held[kept:]))) if kept < len(held) else fitted, kept)
+
+
+def load_umap() -> Any:
+    """The module, which is no dependency of Finery."""
+    try:
+        return importlib.import_module("umap")
+    except ImportError:
+        raise ParamsError(
+            "params.yaml: report.map: `umap` needs umap-learn, which is not installed: `pip install umap-learn`, or `pca`."
+        ) from None
+
+
+def _from_0_to_1(found: np.ndarray, kept: int) -> np.ndarray:
     low, high = np.percentile(found[:kept], (0.5, 99.5), axis=0)  # some far rows must not press all others together
-    places = np.clip((found - low) / np.where(high > low, high - low, 1), 0, 1)
-    return places, float(values[-2:].sum() / max(values.sum(), 1e-12))
+    places: np.ndarray = np.clip((found - low) / np.where(high > low, high - low, 1), 0, 1)
+    return places
 
 
 def _picture(points: pl.DataFrame, places: np.ndarray, colours: dict[str, str]) -> Markup:
