@@ -16,11 +16,11 @@ import orjson
 import polars as pl
 
 from bench.measure import measure
-from curate import record, store
+from curate import record, scrub, store
 
 SLICE = 50_000
 TOPICS, LABELS, FILES = 60, 200, 40
-FALL = {"dedup_exact": 0.05, "dedup_near": 0.1, "decontaminate": 0.005}  # share of all rows that each drops
+FALL = {"dedup_exact": 0.05, "scrub": 0.0, "dedup_near": 0.1, "decontaminate": 0.005}  # share of all rows that each drops
 
 
 def vocabulary(random: np.random.Generator) -> np.ndarray:
@@ -83,6 +83,7 @@ def write(folder: Path, count: int) -> None:
         fallen(name, gone, count, random).write_parquet(folder / name / "dropped.parquet")
         metrics(folder / name, kept, kept - len(gone), {f"{name} reason": len(gone)})
         kept -= len(gone)
+    findings(np.flatnonzero(draw >= cuts[1])[: count // 2]).write_parquet(folder / "scrub" / "findings.parquet")
     near = fallen("dedup_near", np.flatnonzero(draw > 0.9)[:100_000], count, random)
     pairs(near, random).write_parquet(folder / "dedup_near" / "pairs.parquet")
     record.empty(record.DROPPED).write_parquet(folder / "leakage" / "dropped.parquet")
@@ -101,11 +102,28 @@ def fallen(name: str, at: np.ndarray, count: int, random: np.random.Generator) -
             "kept_line": other // FILES + 1,
         }
         if name == "decontaminate":
-            proof = {"set": "exam.jsonl", "item": other % 100, "tier": "ngram"}
+            proof = {"set": "exam.jsonl", "item": other % 100, "item_id": None, "tier": "ngram", "overlap": "question", "score": 0.9}
+            proof |= {
+                "span": {"field": "messages", "turn": 0, "start": 0, "end": 90},
+                "item_span": {"field": "question", "start": 0, "end": 90},
+            }
         proof["similarity"] = 1.0 if name == "dedup_exact" else round(float(similarity), 4)
         place = {"id": f"{number:032x}", "source": f"part-{number % FILES:02d}.jsonl", "line": number // FILES + 1}
         rows.append(place | {"reason": f"{name} reason", "detail": "Made up.", "evidence": orjson.dumps(proof).decode()})
     return pl.DataFrame(rows, schema=record.DROPPED)
+
+
+def findings(at: np.ndarray) -> pl.DataFrame:
+    """Something that scrub found in each of the rows, of ten kinds."""
+    place = {
+        "id": [f"{number:032x}" for number in at],
+        "source": [f"part-{number % FILES:02d}.jsonl" for number in at],
+        "line": at // FILES + 1,
+    }
+    fixed = {"field": "messages", "turn": 0, "slot": 0, "recognizer": "made up", "score": 0.9, "start": 10, "end": 20}
+    kinds = pl.Series("entity", [f"KIND_{number % 10}" for number in at])
+    made = pl.DataFrame(place).with_columns(kinds, *(pl.lit(value).alias(name) for name, value in fixed.items()))
+    return made.select(pl.col(name).cast(kind) for name, kind in scrub.FINDINGS.items())
 
 
 def pairs(near: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:

@@ -21,7 +21,7 @@ from curate import approvals
 from curate.hashing import dataset_sha256
 from curate.params import check_section, params_class
 from curate.pii.settings import ScrubParams
-from curate.record import InputError
+from curate.record import InputError, ParamsError
 from curate.reporting import count, datamap, figures, gates, gather, layout, plain, plots, suspicious
 from curate.reporting.contents import SECTIONS
 from curate.stage import command, say, write_whole
@@ -47,6 +47,8 @@ def build(data: Path, out: Path, params: Params, sections: dict[str, Any]) -> No
     found = gather.stages(data)
     if "ingest" not in found:
         raise InputError(f"{data}: holds no ingest/metrics.json, so there is nothing to report on. Run the pipeline first: `dvc repro`.")
+    if (method := sections.get("train", {}).get("method")) not in gates.FAMILIES:
+        raise ParamsError(f"params.yaml: train.method: {method!r} is none of {', '.join(gates.FAMILIES)}, so its rows cannot be counted.")
     if params.map == "umap":
         datamap.load_umap()  # or say that it is missing before the work begins
     scrub = check_section(sections, "scrub", ScrubParams, Path("params.yaml"))

@@ -12,7 +12,8 @@ from curate import dedup_exact, record, report, stage
 from curate.params import check_section, read_params
 from curate.pii.settings import ScrubParams
 from curate.reporting import charts, gates, gather, samples, truth
-from tests.helpers import ROOT, chat, frame, write_input
+from tests.helpers import ROOT, chat, frame, section, write_input
+from train.allowed import METHODS, PAIRS
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -79,18 +80,36 @@ def test_numbers_add_up(written: Path) -> None:
 def test_a_row_that_vanished_fails_the_gate(data: Path, written: Path) -> None:
     numbers = orjson.loads((written / "curation.json").read_bytes())
     numbers["rows"]["final"] -= 1
-    limits = gates.Limits(
-        lost_share=1.0,
-        lost_share_source=1.0,
-        duplicate_share=1.0,
-        truncated_share=1.0,
-        synthetic_share=1.0,
-        label_rows=0,
-        train_rows=0,
-        residual=0,
-    )
-    found = gates.check(numbers, limits)
+    found = gates.check(numbers, section("report", report.Params).gates, "sft")
     assert gates.verdict(found)["state"] == "fail"
+
+
+def test_the_rows_that_the_method_learns_from_are_counted(written: Path) -> None:
+    numbers = orjson.loads((written / "curation.json").read_bytes()) | {"splits": {"crossing": {}}}
+    numbers["labels"] = {"a": {"train": 150, "validation": 0, "test": 0}, gather.NO_LABEL: {"train": 100, "validation": 0, "test": 0}}
+    numbers["formatted"] = {"splits": {"train": {"rows": 250, "pairs": 30}}}
+    limits = section("report", report.Params).gates
+
+    def told(method: str) -> tuple[str, str]:
+        [gate] = [each for each in gates.check(numbers, limits, method) if each["name"] == "Training rows"]
+        return gate["value"], gate["state"]
+
+    assert told("sft") == ("250 rows", "pass")
+    assert told("dpo") == told("reward") == ("30 pairs", "warn")
+    assert told("classify") == ("150 labelled rows", "warn")
+    assert set(gates.FAMILIES) == set(METHODS) and {name for name, of in gates.FAMILIES.items() if of == "preference"} == set(PAIRS)
+
+
+def test_a_label_that_lost_most_of_its_rows_is_warned_of(written: Path) -> None:
+    numbers = orjson.loads((written / "curation.json").read_bytes())
+    numbers["label_losses"] = [
+        {"label": "rare", "rows": 20, "kept": 1, "lost_share": 0.95},
+        {"label": "b", "rows": 9, "kept": 9, "lost_share": 0.0},
+    ]
+    [gate] = [
+        each for each in gates.check(numbers, section("report", report.Params).gates, "sft") if each["name"] == "Rows lost in one label"
+    ]
+    assert (gate["state"], gate["value"], gate["sentence"]) == ("warn", "95.0%", "'rare' lost most; 1 of 2 labels are over the limit.")
 
 
 def test_nothing_of_the_data_is_active(written: Path) -> None:

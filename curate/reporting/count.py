@@ -49,7 +49,7 @@ def numbers(given: Given, truth_path: str | None, previous: str | None, limits: 
         told["formatted"] = _formatted(found["format"])
     if truth_path is not None:
         told["truth"] = truth.score(Path(truth_path), found, threshold)
-    told["gates"] = gates.check(told, limits)
+    told["gates"] = gates.check(told, limits, given.sections["train"]["method"])
     told["verdict"] = gates.verdict(told["gates"])
     return told
 

@@ -5,10 +5,26 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from curate.params import params_class
+from curate.reporting.gather import NO_LABEL
 
+FAMILIES = {  # of train.method: what of `train_rows` holds for it
+    "sft": "sft", "pretrain": "pretrain", "grpo": "grpo", "classify": "classify",
+    "dpo": "preference", "orpo": "preference", "kto": "preference", "reward": "preference",
+}  # fmt: skip
 Share = Annotated[float, Field(ge=0, le=1)]
 Rows = Annotated[int, Field(ge=0)]
 State = Literal["pass", "warn", "fail"]
+
+
+@params_class
+class Sizes:
+    """`params.yaml: report.gates.train_rows`: rows of train that teach a method enough to be worth the GPU hours, as a rule of thumb."""
+
+    sft: Rows
+    pretrain: Rows
+    preference: Rows  # pairs: dpo, orpo, kto, reward
+    grpo: Rows
+    classify: Rows  # rows with a label
 
 
 @params_class
@@ -17,16 +33,17 @@ class Limits:
 
     lost_share: Share  # of all raw rows, in all stages; warns above
     lost_share_source: Share  # of one raw file; warns above
+    lost_share_label: Share  # of the rows of one label; warns above
     duplicate_share: Share  # of all raw rows; warns above
     truncated_share: Share  # of formatted rows; warns above
     synthetic_share: Share  # of train; fails above
     label_rows: Rows  # of the rarest label in train; warns below
-    train_rows: Rows  # of the training split; warns below
+    train_rows: Sizes  # of the training split, by method; warns below
     residual: Rows  # places of which a second search says that they look like personal data; warns above
 
 
-def check(numbers: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
-    """Every gate with its value, limit, state and one sentence."""
+def check(numbers: dict[str, Any], limits: Limits, method: str) -> list[dict[str, Any]]:
+    """Every gate with its value, limit, state and one sentence. `method` is `train.method`, whose kind of rows is counted."""
     steps = {step["stage"]: step for step in numbers["waterfall"]}
     raw, final = numbers["rows"]["raw"], numbers["rows"]["final"]
     lost = sum(step["dropped"] for name, step in steps.items() if name != "format")
@@ -50,8 +67,9 @@ def check(numbers: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
             "warn",
             f"{worst['source']} lost most; {many} of {len(numbers['sources'])} files are over the limit.",
         ),
+        *_label_losses(numbers, limits),
         _over("Duplicates", twice / max(raw, 1), limits.duplicate_share, "warn", f"{twice:,} rows repeat another, exactly or nearly."),
-        *_split_gates(numbers, steps, limits),
+        *_split_gates(numbers, steps, limits, method),
         *_privacy_gates(numbers, limits),
         *_format_gates(steps, limits),
         *_truth_gates(numbers),
@@ -75,7 +93,16 @@ def _over(name: str, value: float, limit: float, state: State, sentence: str) ->
     return _gate(name, f"{value:.1%}", f"at most {limit:.1%}", state if value > limit else "pass", sentence)
 
 
-def _split_gates(numbers: dict[str, Any], steps: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
+def _label_losses(numbers: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
+    named = [each for each in numbers["label_losses"] if each["label"] != NO_LABEL]
+    if not named:
+        return []
+    worst, many = max(named, key=lambda each: each["lost_share"]), sum(each["lost_share"] > limits.lost_share_label for each in named)
+    told = f"'{worst['label']}' lost most; {many} of {len(named)} labels are over the limit."
+    return [_over("Rows lost in one label", worst["lost_share"], limits.lost_share_label, "warn", told)]
+
+
+def _split_gates(numbers: dict[str, Any], steps: dict[str, Any], limits: Limits, method: str) -> list[dict[str, Any]]:
     found = []
     if "leakage" in steps:
         pairs, kinds = sum(cell["rows"] for cell in numbers["leakage"]), len(numbers["leakage"])
@@ -93,9 +120,8 @@ def _split_gates(numbers: dict[str, Any], steps: dict[str, Any], limits: Limits)
                     "Synthetic rows", made / max(rows, 1), limits.synthetic_share, "fail", f"{made:,} of {rows:,} training rows were made."
                 )
             )
-        few: State = "warn" if rows < limits.train_rows else "pass"
-        found.append(_gate("Training rows", f"{rows:,} rows", f"at least {limits.train_rows:,}", few, "Fewer seldom teach a task."))
-    labelled = {label: splits for label, splits in numbers["labels"].items() if label != "(no label)"}
+        found.append(_size(numbers, limits.train_rows, method, rows))
+    labelled = {label: splits for label, splits in numbers["labels"].items() if label != NO_LABEL}
     if labelled and "split" in steps:
         rarest = min(labelled, key=lambda label: (labelled[label]["train"], label))
         rows = labelled[rarest]["train"]
@@ -109,6 +135,19 @@ def _split_gates(numbers: dict[str, Any], steps: dict[str, Any], limits: Limits)
             )
         )
     return found
+
+
+def _size(numbers: dict[str, Any], least: Sizes, method: str, rows: int) -> dict[str, Any]:
+    """The gate for the rows that the method can learn from; all of train where format has not told its pairs."""
+    family, what = FAMILIES[method], "rows"
+    if family == "preference":
+        what = "pairs"
+        rows = numbers["formatted"]["splits"]["train"]["pairs"] if "formatted" in numbers else rows
+    elif family == "classify":
+        what, rows = "labelled rows", sum(splits["train"] for label, splits in numbers["labels"].items() if label != NO_LABEL)
+    wanted: int = getattr(least, family)
+    few: State = "warn" if rows < wanted else "pass"
+    return _gate("Training rows", f"{rows:,} {what}", f"at least {wanted:,}", few, f"Fewer seldom teach a task by {method}.")
 
 
 def _privacy_gates(numbers: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
