@@ -17,7 +17,11 @@ from tests.helpers import ROOT, chat, frame, run_stage, write_input
 PERSONAL = "Write to anna.kowalska@example.org or ring +1 212 555 0143 today, says Anna Kowalska of the bureau."
 
 
-def test_replaced_values_are_shown_masked_and_nothing_beside_them_in_clear(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [gather.BATCH, 2])
+def test_replaced_values_are_shown_masked_and_nothing_beside_them_in_clear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(gather, "BATCH", batch)
     write_input(
         frame([chat(f"{at} {PERSONAL}", "Yes.", line=at) for at in range(9)] + [chat("Nothing here", "No.", line=9)]), tmp_path / "clean"
     )
@@ -33,19 +37,24 @@ def test_replaced_values_are_shown_masked_and_nothing_beside_them_in_clear(tmp_p
     assert replaced.masked_samples({"scrub": found["scrub"]}) == {}, "the rows before scrub are gone"
 
 
-def test_spans_of_benchmarks_are_cut_out_of_both_texts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [gather.BATCH, 2])
+def test_spans_of_benchmarks_are_cut_out_of_both_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    monkeypatch.setattr(gather, "BATCH", batch)
     item = "How many litres of paint does a wall of forty square metres need when one litre covers eight?"
     (tmp_path / "sets").mkdir()
     (tmp_path / "sets" / "exam.jsonl").write_bytes(orjson.dumps({"id": "e-1", "question": item, "answer": "5"}))
     rows = [
-        chat(f"Please help me with this at once, dear machine: {item} I have no time.", "It is 5.", line=7),
+        chat(f"Please help me with this at once, dear machine: {item} I have no time.", "It is 5.", line=7, source="a.jsonl"),
         chat("A cat?", "A cat.", line=8),
+        *(chat(f"{item} Sum {at} and {at}.", "No.", line=20 + at) for at in range(spans.SHOWN - 1)),
     ]
     write_input(frame(rows), tmp_path / "scrub")
     run_stage(decontaminate.STAGE, tmp_path / "scrub", tmp_path / "decontaminate", f"benchmarks={tmp_path / 'sets'}")
     found = {name: gather.Stage(name, tmp_path / name, {}) for name in ("scrub", "decontaminate")}
-    [place] = spans.benchmark_spans(found, tmp_path / "sets")
-    assert (place["set"], place["item_id"], place["line"], place["flagged"]) == ("exam.jsonl", "e-1", 7, False)
+    places = spans.benchmark_spans(found, tmp_path / "sets")
+    assert len(places) == spans.SHOWN and [each["score"] for each in places] == sorted(each["score"] for each in places)
+    [place] = [each for each in places if each["line"] == 7]
+    assert (place["set"], place["item_id"], place["flagged"]) == ("exam.jsonl", "e-1", False)
     before, span, after = place["row"]
     assert before == "Please help me with this at once, dear machine: " and span in item and after.endswith(" I have no time.")
     assert "".join(place["theirs"]) == item

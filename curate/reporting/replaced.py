@@ -75,5 +75,5 @@ def _chosen(scrub: Stage) -> pl.DataFrame:
         drawn = batch.filter(pl.col("slot").is_not_null()).unique(["entity", "source", "line"], keep="first", maintain_order=True)
         drawn = drawn.with_columns(pl.Series("draw", record.draws(drawn["id"]), dtype=pl.UInt64))
         order = ["entity", "draw", "source", "line", "slot", "start"]
-        best = pl.concat([best, drawn] if best.height else [drawn]).sort(order).group_by("entity", maintain_order=True).head(SHOWN)
+        best = pl.concat([best, drawn] if best.height else [drawn]).sort(order).filter(pl.int_range(pl.len()).over("entity") < SHOWN)
     return best

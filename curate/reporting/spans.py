@@ -46,7 +46,7 @@ def _chosen(stage: Stage, table: str) -> list[dict[str, Any]]:
             proof.json_path_match("$.set").alias("set"), proof.json_path_match("$.score").cast(pl.Float64).alias("score")
         )
         joined = pl.concat([best, read.drop_nulls("set")])
-        best = joined.sort("set", "score", "source", "line").group_by("set", maintain_order=True).head(SHOWN)
+        best = joined.sort("set", "score", "source", "line").filter(pl.int_range(pl.len()).over("set") < SHOWN)
     return [orjson.loads(row["evidence"]) | row | {"flagged": table == "flagged"} for row in best.to_dicts()]
 
 
