@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import orjson
 import polars as pl
+import xxhash
 
 from bench.measure import measure
 from curate import record, scrub, store
@@ -21,6 +22,11 @@ from curate import record, scrub, store
 SLICE = 50_000
 TOPICS, LABELS, FILES = 60, 200, 40
 FALL = {"dedup_exact": 0.05, "scrub": 0.0, "dedup_near": 0.1, "decontaminate": 0.005}  # share of all rows that each drops
+
+
+def ident(number: int) -> str:
+    """A row's id: of 128 random bits, as that of a real one."""
+    return xxhash.xxh3_128_hexdigest(number.to_bytes(8, "little"))
 
 
 def vocabulary(random: np.random.Generator) -> np.ndarray:
@@ -38,7 +44,7 @@ def some_rows(first: int, count: int, words: np.ndarray, random: np.random.Gener
     at = np.arange(first, first + count)
     rows = [
         {
-            "id": f"{number:032x}",
+            "id": ident(number),
             "source": f"part-{number % FILES:02d}.jsonl",
             "line": number // FILES + 1,
             "kind": "chat",
@@ -97,7 +103,7 @@ def fallen(name: str, at: np.ndarray, count: int, random: np.random.Generator) -
         at.tolist(), random.integers(0, count, len(at)).tolist(), random.uniform(0.8, 1, len(at)), strict=True
     ):
         proof: dict[str, Any] = {
-            "kept_id": f"{other:032x}",
+            "kept_id": ident(other),
             "kept_source": f"part-{other % FILES:02d}.jsonl",
             "kept_line": other // FILES + 1,
         }
@@ -108,7 +114,7 @@ def fallen(name: str, at: np.ndarray, count: int, random: np.random.Generator) -
                 "item_span": {"field": "question", "start": 0, "end": 90},
             }
         proof["similarity"] = 1.0 if name == "dedup_exact" else round(float(similarity), 4)
-        place = {"id": f"{number:032x}", "source": f"part-{number % FILES:02d}.jsonl", "line": number // FILES + 1}
+        place = {"id": ident(number), "source": f"part-{number % FILES:02d}.jsonl", "line": number // FILES + 1}
         rows.append(place | {"reason": f"{name} reason", "detail": "Made up.", "evidence": orjson.dumps(proof).decode()})
     return pl.DataFrame(rows, schema=record.DROPPED)
 
@@ -116,7 +122,7 @@ def fallen(name: str, at: np.ndarray, count: int, random: np.random.Generator) -
 def findings(at: np.ndarray) -> pl.DataFrame:
     """Something that scrub found in each of the rows, of ten kinds."""
     place = {
-        "id": [f"{number:032x}" for number in at],
+        "id": [ident(number) for number in at.tolist()],
         "source": [f"part-{number % FILES:02d}.jsonl" for number in at],
         "line": at // FILES + 1,
     }

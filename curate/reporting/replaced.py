@@ -55,9 +55,9 @@ def around(text: str, start: int, end: int, spans: list[tuple[int, int, str]]) -
     {'before': '[PERSON], call ', 'mask': '000-0000', 'after': ' or [PERSON]'}
     """
     return {
-        "before": _hidden(text, max(0, start - AROUND), start, spans),
+        "before": "…" * (start > AROUND) + _hidden(text, max(0, start - AROUND), start, spans),
         "mask": masked(text[start:end]),
-        "after": _hidden(text, end, min(len(text), end + AROUND), spans),
+        "after": _hidden(text, end, min(len(text), end + AROUND), spans) + "…" * (len(text) > end + AROUND),
     }
 
 
