@@ -32,7 +32,10 @@ def masked_samples(found: dict[str, Stage]) -> dict[str, list[dict[str, Any]]]:
     rows = {
         (row["source"], row["line"]): [slot.own for slot in slots(row)]
         for part in store.parts(folder)
-        for row in pl.scan_parquet(part.path).join(keys.lazy(), on=["source", "line"], how="semi").collect().iter_rows(named=True)
+        for row in pl.scan_parquet(part.path)
+        .join(keys.lazy(), on=["source", "line"], how="semi")
+        .collect(engine="streaming")
+        .iter_rows(named=True)
     }
     beside = found["scrub"].lazy("findings").join(keys.lazy(), on=["source", "line"], how="semi").collect(engine="streaming")
     spans: dict[tuple[str, int, int], list[tuple[int, int, str]]] = {}

@@ -27,7 +27,9 @@ def benchmark_spans(found: dict[str, Stage], folder: Path) -> list[dict[str, Any
     if before is None or not chosen:
         return []
     keys = pl.DataFrame({"source": [row["source"] for row in chosen], "line": [row["line"] for row in chosen]}).unique().lazy()
-    parts = [pl.scan_parquet(part.path).join(keys, on=["source", "line"], how="semi").collect() for part in store.parts(before)]
+    parts = [
+        pl.scan_parquet(part.path).join(keys, on=["source", "line"], how="semi").collect(engine="streaming") for part in store.parts(before)
+    ]
     prompts = (record.prompt_and_answer(part)["prompt"] for part in parts)
     texts = {
         (row["source"], row["line"]): row | {"prompt": prompt}
