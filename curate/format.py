@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, chain
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -228,7 +228,7 @@ def _rerender(
             continue
         text = template.render(messages, coded.template, False, coded.special_tokens)
         counts["rerendered"] += 1
-        if coded.backend.encode(text, add_special_tokens=False).ids != example.input_ids:
+        if coded.backend.encode(text, add_special_tokens=False).ids != example.input_ids.tolist():
             raise StageFailure(
                 f"{row['source']}:{row['line']}: rendering this row again gives other tokens. "
                 f"The template is not a function of the conversation alone (random? the date?); mend it, or use chatml."
@@ -238,7 +238,7 @@ def _rerender(
 def _checked(entry: _Entry, made: Example, params: Params, coded: Codec, counts: Counter[str]) -> list[Example] | Refusal:
     """The example within max_length, as one or (split) several; or why it cannot be trained on."""
     length = _longest(made)
-    unknown = made.input_ids.count(coded.unknown_id) if coded.unknown_id is not None else 0
+    unknown = int(np.count_nonzero(made.input_ids == coded.unknown_id)) if coded.unknown_id is not None else 0
     if unknown > params.max_unknown_share * length:
         evidence = {"unknown": unknown, "tokens": length, "max_unknown_share": params.max_unknown_share}
         return Refusal("unknown_tokens", f"{unknown} of {length} tokens are unknown to the tokenizer.", evidence)
@@ -315,10 +315,10 @@ def _synthetic(meta: str) -> bool:
     return '"synthetic"' in meta and "synthetic" in orjson.loads(meta)
 
 
-def _lists(lists: Sequence[list[int] | None]) -> pl.Series:
-    """Lists of numbers as a column, by way of one flat array: several times as fast."""
-    flat = np.fromiter(chain.from_iterable(each for each in lists if each), dtype=np.int32)
-    ends = pa.array(accumulate((len(each or ()) for each in lists), initial=0), pa.int64())
+def _lists(lists: Sequence[np.ndarray | None]) -> pl.Series:
+    """Arrays of numbers as a column."""
+    flat = np.concatenate([np.zeros(0, np.int32), *(each for each in lists if each is not None)])
+    ends = pa.array(accumulate((0 if each is None else len(each) for each in lists), initial=0), pa.int64())
     missing = pa.array([each is None for each in lists], pa.bool_())
     return pl.Series(pa.LargeListArray.from_arrays(ends, pa.array(flat), mask=missing), dtype=pl.List(pl.Int32))
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
+
 from curate.masking import NOT_TRAINED, Example, Loss, Refusal, conversations
 from curate.template import Codec, Turn
 
@@ -20,7 +22,7 @@ def truncate(made: Example, limit: int) -> Example | None:
         made = replace(made, pair=replace(made.pair, chosen_ids=chosen, rejected_ids=rejected))
     if len(made.input_ids) <= limit:
         return made
-    ids, labels = made.input_ids[:limit], made.labels[:limit]
+    ids, labels = made.input_ids[:limit].copy(), made.labels[:limit].copy()
     end = made.input_ids[made.stop - 1]
     if labels[-1] != NOT_TRAINED and ids[-1] != end:
         if limit > 1 and labels[-2] != NOT_TRAINED:
@@ -30,10 +32,10 @@ def truncate(made: Example, limit: int) -> Example | None:
     return replace(made, input_ids=ids, labels=labels)
 
 
-def _ended(answer: list[int], room: int) -> list[int] | None:
+def _ended(answer: np.ndarray, room: int) -> np.ndarray | None:
     if len(answer) <= room:
         return answer
-    return [*answer[: room - 1], answer[-1]] if room > 1 else None
+    return np.append(answer[: room - 1], answer[-1:]) if room > 1 else None
 
 
 def windows(made: Example, limit: int, coded: Codec) -> list[Example]:
@@ -46,7 +48,7 @@ def windows(made: Example, limit: int, coded: Codec) -> list[Example]:
 
 def _window(made: Example, start: int, stop: int, coded: Codec) -> Example:
     ids = made.input_ids[start:stop]
-    return Example("", coded.backend.decode(ids, skip_special_tokens=True), ids, made.labels[start:stop], 0, len(ids))
+    return Example("", coded.backend.decode(ids.tolist(), skip_special_tokens=True), ids, made.labels[start:stop], 0, len(ids))
 
 
 def split_chat(messages: Sequence[Turn], limit: int, coded: Codec, loss: Loss) -> list[Example] | None:

@@ -4,11 +4,14 @@ The mask comes from the rendering itself: an answer starts where the prompt befo
 ends with the special token that the template sets after it.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal
 
+import numpy as np
+
+from curate import forms, pieces
 from curate.template import Codec, Tools, Turn, render_many, split_tools
 
 NOT_TRAINED = -100  # the label that torch's cross entropy leaves out
@@ -17,12 +20,12 @@ Loss = Literal["all", "last"]
 
 @dataclass(frozen=True)
 class Example:
-    """One row as the model gets it. `labels` has the length of `input_ids`; -100 where nothing is trained."""
+    """One row as the model gets it (ids as i32). `labels` has the length of `input_ids`; -100 where nothing is trained."""
 
     prompt: str  # rendered text before the last answer; empty for a plain document
     answer: str  # text of the last answer without its end token
-    input_ids: list[int]
-    labels: list[int]
+    input_ids: np.ndarray
+    labels: np.ndarray
     start: int = 0  # the last answer is input_ids[start:stop], its end token included
     stop: int = 0
     pair: "Pair | None" = None  # only of a preference row
@@ -33,9 +36,9 @@ class Pair:
     """A preference row: two answers to one prompt, each with its end token last."""
 
     rejected: str
-    prompt_ids: list[int]
-    chosen_ids: list[int]
-    rejected_ids: list[int]
+    prompt_ids: np.ndarray
+    chosen_ids: np.ndarray
+    rejected_ids: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def end_token(coded: Codec) -> int | Refusal:
     """The id of the special token that ends an answer under this template, or why there is none."""
     probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     (made,) = conversations([probe], coded)
-    return made if isinstance(made, Refusal) else made.input_ids[made.stop - 1]
+    return made if isinstance(made, Refusal) else int(made.input_ids[made.stop - 1])
 
 
 def conversations(rows: Sequence[Sequence[Turn]], coded: Codec, loss: Loss = "all") -> list[Example | Refusal]:
@@ -62,8 +65,12 @@ def conversations(rows: Sequence[Sequence[Turn]], coded: Codec, loss: Loss = "al
     """
     rendered = _render(rows, coded, loss)
     whole = [each for each in rendered if isinstance(each, _Rendered)]
-    encodings = coded.backend.encode_batch_fast([each.text for each in whole], add_special_tokens=False)
-    marked = [_Marked(each, encoding.ids, coded) for each, encoding in zip(whole, encodings, strict=True)]
+    ids, at = pieces.encode([each.text for each in whole], coded.backend, coded.known)
+    special = np.flatnonzero(np.isin(ids, list(coded.specials.values())))
+    marked = [
+        _Marked(each, ids[start:stop], (special[first:last] - start).tolist(), coded)
+        for each, (start, stop), (first, last) in zip(whole, pairwise(at.tolist()), pairwise(np.searchsorted(special, at)), strict=True)
+    ]
     tails = sorted({tail for each in marked for tail in each.tails})
     tail_ids = {tail: enc.ids for tail, enc in zip(tails, coded.backend.encode_batch_fast(tails, add_special_tokens=False), strict=True)}
     done = iter([each.example(tail_ids) for each in marked])
@@ -99,7 +106,7 @@ def _paired(better: Example | Refusal, worse: Example | Refusal) -> Example | Re
     if isinstance(worse, Refusal):
         return replace(worse, detail=f"Rejected answer: {worse.detail}", evidence={**worse.evidence, "rejected": True})
     prompt = better.input_ids[: better.start]
-    if prompt != worse.input_ids[: worse.start]:  # a template that writes the prompt according to the answer
+    if not np.array_equal(prompt, worse.input_ids[: worse.start]):  # a template that writes the prompt according to the answer
         return Refusal("template_prefix", "The template writes the prompt differently before the rejected answer.", {"rejected": True})
     pair = Pair(worse.answer, prompt, better.input_ids[better.start : better.stop], worse.input_ids[worse.start : worse.stop])
     return replace(better, pair=pair)
@@ -147,6 +154,8 @@ def _alone(messages: Sequence[Turn], tools: Tools | None, coded: Codec, loss: Lo
 
 def _rendered(rows: Sequence[Sequence[Turn]], tools: Tools | None, coded: Codec, loss: Loss) -> list[_Rendered | Refusal]:
     def rendered(chats: Iterable[Sequence[Turn]], prompt: bool) -> list[str]:
+        if tools is None:
+            return forms.render(list(chats), coded, prompt)
         return render_many(list(chats), tools, coded.template, prompt, coded.special_tokens)
 
     answers = [[at for at, turn in enumerate(row, 1) if turn["role"] == "assistant"] for row in rows]
@@ -172,20 +181,20 @@ def _spans(text: str, prefixes: Sequence[tuple[int, str, str]]) -> _Rendered | R
 class _Marked:
     """A rendered conversation with its tokens, waiting for the ids of its prompts' tails."""
 
-    def __init__(self, rendered: _Rendered, ids: list[int], coded: Codec) -> None:
+    def __init__(self, rendered: _Rendered, ids: np.ndarray, special: list[int], coded: Codec) -> None:
         self.rendered, self.ids = rendered, ids
-        self.special = _special(rendered.text, ids, coded)
+        self.special = _special(rendered.text, ids, special, coded)
         self.anchors = [max((each for each in self.special if each[1] < start), default=(0, 0, 0)) for _, start, _ in rendered.spans]
         # Special tokens cut a text before anything else does, so a prompt is tokenised right if its last piece is.
         self.tails = [rendered.text[anchor[1] : span[1]] for anchor, span in zip(self.anchors, rendered.spans, strict=True)]
 
     def example(self, tail_ids: dict[str, list[int]]) -> Example | Refusal:
-        text, labels = self.rendered.text, [NOT_TRAINED] * len(self.ids)
+        text, labels = self.rendered.text, np.full_like(self.ids, NOT_TRAINED)
         prompt = answer = ""
         first = end = -1
         for (turn, start, stop), anchor, tail in zip(self.rendered.spans, self.anchors, self.tails, strict=True):
             first = anchor[0] + len(tail_ids[tail])
-            if self.ids[anchor[0] : first] != tail_ids[tail]:
+            if self.ids[anchor[0] : first].tolist() != tail_ids[tail]:
                 return Refusal(
                     "template_prefix", f"Turn {turn}: the answer's first token joins the prompt's last, unlike in serving.", {"turn": turn}
                 )
@@ -198,23 +207,17 @@ class _Marked:
         return Example(prompt, answer, self.ids, labels, max(first, 0), end + 1)
 
 
-def _special(text: str, ids: list[int], coded: Codec) -> list[tuple[int, int, int]]:
-    """The special tokens in order: place among `ids`, first character, first character after.
+def _special(text: str, ids: np.ndarray, places: list[int], coded: Codec) -> list[tuple[int, int, int]]:
+    """The special tokens in order: place among `ids` (`places` are these), first character, first character after.
 
     They stand in the text as they are written, so that the tokenizer need not note the place of every token, which takes it a sixth more
     time. Where its rules let some of them be text (only whole words, say), it is asked after all.
     """
     found = [(coded.specials[match.group()], *match.span()) for match in coded.control.finditer(text)]
-    numbers = Counter(number for number, _, _ in found)
-    if any(ids.count(number) != count for number, count in numbers.items()):
+    if [number for number, _, _ in found] != ids[places].tolist():
         encoding = coded.backend.encode(text, add_special_tokens=False)
-        special = frozenset(coded.specials.values())
-        return [(at, *encoding.token_to_chars(at)) for at, number in enumerate(ids) if number in special]
-    at, placed = -1, []
-    for number, start, stop in found:
-        at = ids.index(number, at + 1)
-        placed.append((at, start, stop))
-    return placed
+        return [(at, *encoding.token_to_chars(at)) for at in places]
+    return [(at, start, stop) for at, (_, start, stop) in zip(places, found, strict=True)]
 
 
 def documents(rows: Sequence[str], coded: Codec) -> list[Example | Refusal]:
@@ -224,10 +227,10 @@ def documents(rows: Sequence[str], coded: Codec) -> list[Example | Refusal]:
     out: list[Example | Refusal] = []
     for text, encoding in zip(rows, coded.backend.encode_batch_fast(list(rows)), strict=True):
         ids = encoding.ids if encoding.ids[-1:] == [coded.eos_id] else [*encoding.ids, coded.eos_id]
-        out.append(Example("", text, ids, list(ids), 0, len(ids)))
+        out.append(Example("", text, np.array(ids, np.int32), np.array(ids, np.int32), 0, len(ids)))
     return out
 
 
 def trained(example: Example) -> int:
     """Tokens with a loss. The first never has one: nothing comes before it."""
-    return len(example.labels) - 1 - example.labels.count(NOT_TRAINED) + (example.labels[0] == NOT_TRAINED)
+    return int(np.count_nonzero(example.labels[1:] != NOT_TRAINED))

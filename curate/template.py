@@ -14,9 +14,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import orjson
 import xxhash
 
+from curate import pieces
 from curate.record import InputError, Message, ParamsError
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -41,6 +43,8 @@ class Codec:
     eos_id: int | None
     unknown_id: int | None
     context: int | None  # tokens that the model can see, as the tokenizer's configuration says
+    known: dict[str, np.ndarray] | None  # see curate/pieces.py
+    forms: dict[Any, tuple[str, ...]] | None  # see curate/forms.py; None if the template is none of BUILT_IN
     lone_bytes: frozenset[int]  # ids of single bytes that are no ASCII: what the vocabulary has no piece for
 
 
@@ -173,6 +177,8 @@ def _codec(folder: str, template: str) -> Codec:
         eos_id=tokenizer.eos_token_id,
         unknown_id=_unknown_id(backend),
         context=tokenizer.model_max_length if tokenizer.model_max_length < 1 << 30 else None,  # a huge number stands for "not known"
+        known={} if pieces.divisible(backend) else None,
+        forms={} if any(template == load_template(name, Path(folder)) for name in BUILT_IN) else None,
         lone_bytes=_lone_bytes(backend),
     )
 
