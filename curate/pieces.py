@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import polars as pl
 import pyarrow as pa
 
 # A piece ends after a letter and begins with a single space and a letter, all ASCII. Why that border is one of these expressions' own:
@@ -98,16 +99,16 @@ def encode(texts: Sequence[str], backend: Any, known: dict[str, np.ndarray] | No
 
 def _pieces(texts: Sequence[str]) -> tuple[np.ndarray, list[str], np.ndarray]:
     """The pieces of all texts as numbers into a list of the distinct ones, and which piece each text begins with (and the last ends)."""
-    joined = pa.array(texts, pa.large_string())
-    _, offsets, data = joined.buffers()
-    bounds, raw = np.frombuffer(offsets, np.int64), np.frombuffer(data or b"", np.uint8)
+    encoded = [text.encode() for text in texts]
+    data = b"".join(encoded)
+    bounds, raw = _sums([len(each) for each in encoded]), np.frombuffer(data, np.uint8)
     letter, border = LETTER[raw], np.zeros(len(raw) + 1, np.bool_)
     border[1:-2] = letter[:-2] & (raw[1:-1] == SPACE) & letter[2:]
     border[bounds[1:-1] - 1] = False  # its letter would be the next text's
     border[bounds] = True
     starts = np.flatnonzero(border)
-    pieces = pa.LargeStringArray.from_buffers(len(starts) - 1, pa.py_buffer(starts), data).dictionary_encode()
-    return pieces.indices.to_numpy(), pieces.dictionary.to_pylist(), np.searchsorted(starts, bounds)
+    pieces = pa.LargeStringArray.from_buffers(len(starts) - 1, pa.py_buffer(starts), pa.py_buffer(data)).dictionary_encode()
+    return pl.Series(pieces.indices).to_numpy(), pieces.dictionary.to_pylist(), np.searchsorted(starts, bounds)
 
 
 def _array(ids: Sequence[int]) -> np.ndarray:
