@@ -18,7 +18,7 @@ NOT_TRAINED = -100  # the label that torch's cross entropy leaves out
 Loss = Literal["all", "last"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays do not compare as one
 class Example:
     """One row as the model gets it (ids as i32). `labels` has the length of `input_ids`; -100 where nothing is trained."""
 
@@ -31,7 +31,7 @@ class Example:
     pair: "Pair | None" = None  # only of a preference row
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pair:
     """A preference row: two answers to one prompt, each with its end token last."""
 

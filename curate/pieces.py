@@ -91,10 +91,10 @@ def encode(texts: Sequence[str], backend: Any, known: dict[str, np.ndarray] | No
     ids = [fresh[each] if each in fresh else known[each] for each in distinct]
     if len(known) < KNOWN:  # nothing is ever taken out: other threads look things up
         known.update((piece, found) for piece, found in fresh.items() if len(piece) <= LONG)
-    sizes = np.array([len(each) for each in ids])
+    sizes = np.array([len(each) for each in ids], np.int64)
     ends = _sums(sizes[codes])
-    shift = (_sums(sizes)[:-1])[codes] - ends[:-1]
-    return np.concatenate(ids)[np.repeat(shift, sizes[codes]) + np.arange(ends[-1])], ends[first]
+    shift = _sums(sizes)[codes] - ends[:-1]
+    return np.concatenate([_array([]), *ids])[np.repeat(shift, sizes[codes]) + np.arange(ends[-1])], ends[first]
 
 
 def _pieces(texts: Sequence[str]) -> tuple[np.ndarray, list[str], np.ndarray]:

@@ -108,7 +108,7 @@ def test_over_length_split_cuts_documents_only_and_loses_no_token(tokenizer: Pat
     codec = template.codec(tokenizer, template.load_template("chatml", tokenizer))
     (whole,) = masking.documents([LONG], codec)
     assert isinstance(whole, masking.Example)
-    assert pieces["input_ids"].explode().to_list() == whole.input_ids
+    assert pieces["input_ids"].explode().to_list() == whole.input_ids.tolist()
     assert "".join(pieces["answer"]) == LONG
     assert pieces["id"].n_unique() == pieces.height > 1
     assert pieces["id"][1] == f"{pieces['id'][0]}-1"

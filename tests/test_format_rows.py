@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import polars as pl
 import pytest
@@ -61,11 +62,14 @@ def test_a_cut_answer_still_ends_with_a_trained_end_token(tokenizer: Path, tmp_p
 
 
 def test_only_one_token_of_an_answer_is_no_answer() -> None:
-    made = Example("p", "a", [5, 6, 7, 8, END], [-100, -100, 7, 8, END], 2, 5)
-    assert lengths.truncate(made, 4) == Example("p", "a", [5, 6, 7, END], [-100, -100, 7, END], 2, 5)
+    ids = np.array([5, 6, 7, 8, END], np.int32)
+    made = Example("p", "a", ids, np.where(ids > 6, ids, -100), 2, 5)
+    four = lengths.truncate(made, 4)
+    assert four is not None and (four.input_ids.tolist(), four.labels.tolist()) == ([5, 6, 7, END], [-100, -100, 7, END])
+    assert ids.tolist() == [5, 6, 7, 8, END]
     cut = lengths.truncate(made, 3)
-    assert cut is not None and (cut.input_ids, masking.trained(cut)) == ([5, 6], 0)
-    assert lengths.truncate(made, 5) == made
+    assert cut is not None and (cut.input_ids.tolist(), masking.trained(cut)) == ([5, 6], 0)
+    assert lengths.truncate(made, 5) is made
 
 
 def test_a_chat_is_split_between_turns_and_every_answer_is_trained_once(tokenizer: Path, tmp_path: Path) -> None:
@@ -92,7 +96,7 @@ def test_tools_go_into_every_piece_of_a_chat(tokenizer: Path) -> None:
     assert isinstance(whole, Example)
     pieces = lengths.split_chat(messages, len(whole.input_ids) - 1, coded, "all")
     assert pieces is not None and len(pieces) == 2
-    assert all(coded.backend.decode(piece.input_ids).count('"look"') == 1 for piece in pieces)
+    assert all(coded.backend.decode(piece.input_ids.tolist()).count('"look"') == 1 for piece in pieces)
 
 
 def pool(folder: Path, count: int) -> Path:

@@ -109,18 +109,18 @@ def test_ids_mask_and_prompt(folder: Path, name: str) -> None:
         example = made[shape]
         assert isinstance(example, Example), (shape, example)
         shown, tools = template.split_tools(messages)
-        assert example.input_ids == tokenizer.apply_chat_template(shown, tools=tools, return_dict=False), shape
+        assert example.input_ids.tolist() == tokenizer.apply_chat_template(shown, tools=tools, return_dict=False), shape
         wanted = [NOT_TRAINED] * len(example.input_ids)
         for at, answer in zip([at for at, each in enumerate(shown) if each["role"] == "assistant"], answers, strict=True):
             if at:
                 served = tokenizer.apply_chat_template(shown[:at], tools=tools, add_generation_prompt=True, return_dict=False)
             else:  # the tokenizer refuses to render no message at all
                 served = tokenizer(template.render([], coded.template, True, coded.special_tokens), add_special_tokens=False)["input_ids"]
-            assert example.input_ids[: len(served)] == served, shape  # what a server sends is what training saw
+            assert example.input_ids[: len(served)].tolist() == served, shape  # what a server sends is what training saw
             text = LEADS.get(name, "") + by_hand(name, answer) + TRAILS.get(name, "") + ENDS.get(name, "</s>")
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
             wanted[len(served) : len(served) + len(ids)] = ids
-        assert example.labels == wanted, shape
+        assert example.labels.tolist() == wanted, shape
 
 
 @pytest.mark.parametrize("name", template.BUILT_IN)
@@ -141,7 +141,7 @@ def test_loss_on_the_last_answer_only(folder: Path) -> None:
     assert (
         coded.backend.decode([label for label in made.labels if label != NOT_TRAINED], skip_special_tokens=False) == "Any time.<|eot_id|>"
     )
-    assert made.labels[made.start : made.stop] == made.input_ids[made.start : made.stop]
+    assert made.labels[made.start : made.stop].tolist() == made.input_ids[made.start : made.stop].tolist()
     forgets = template.codec(folder, "{% for m in messages %}{{ m.content if loop.last or m.role == 'user' else '' }}</s>{% endfor %}")
     refused, kept = masking.conversations([messages], forgets)[0], masking.conversations([messages], forgets, "last")[0]
     assert isinstance(refused, Refusal) and refused.evidence == {"turn": 2}
@@ -161,8 +161,8 @@ def test_pairs_are_what_trl_makes_of_them_up_to_the_end_token(folder: Path, name
         for each, ask in ((prompt, True), (better, False), (worse, False))
     )
     end = tokenizer.convert_tokens_to_ids(ENDS.get(name, "</s>"))
-    assert made.pair.prompt_ids == served
-    for ids, rendered in ((made.pair.chosen_ids, whole), (made.pair.rejected_ids, other)):
+    assert made.pair.prompt_ids.tolist() == served
+    for ids, rendered in ((made.pair.chosen_ids.tolist(), whole), (made.pair.rejected_ids.tolist(), other)):
         assert ids[-1] == end
         assert served + ids == rendered[: len(served) + len(ids)]
         assert not tokenizer.decode(rendered[len(served) + len(ids) :]).strip()

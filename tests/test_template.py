@@ -1,7 +1,9 @@
 """Rendering and the loss mask, against what transformers itself computes."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
@@ -31,6 +33,10 @@ def talk(*turns: str, system: str | None = None) -> list[dict[str, str]]:
     return messages + [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(turns)]
 
 
+def plain(made: Example | Refusal) -> dict[str, Any]:
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(made).items()}
+
+
 SHAPES = {
     "single": talk("How do I restart my hub?", "Hold the pin for 15 seconds."),
     "system": talk("Hi", "Hello.", system="Be brief."),
@@ -53,7 +59,7 @@ def test_ids_are_those_of_training_and_of_serving(folder: Path, name: str, shape
     assert isinstance(made, Example)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     whole = tokenizer.apply_chat_template(messages, chat_template=codec.template, tokenize=False)
-    assert made.input_ids == tokenizer(whole, add_special_tokens=False)["input_ids"]
+    assert made.input_ids.tolist() == tokenizer(whole, add_special_tokens=False)["input_ids"]
     trained = [at for at, label in enumerate(made.labels) if label != NOT_TRAINED]
     assert [made.labels[at] for at in trained] == [made.input_ids[at] for at in trained]
     expected: list[int] = []
@@ -63,9 +69,9 @@ def test_ids_are_those_of_training_and_of_serving(folder: Path, name: str, shape
         prompt = tokenizer.apply_chat_template(messages[:at], chat_template=codec.template, tokenize=False, add_generation_prompt=True)
         ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         assert whole.startswith(prompt)
-        assert made.input_ids[: len(ids)] == ids  # what serving sends is what training saw
+        assert made.input_ids[: len(ids)].tolist() == ids  # what serving sends is what training saw
         answer = tokenizer(message["content"].strip(), add_special_tokens=False)["input_ids"]
-        assert made.input_ids[len(ids) : len(ids) + len(answer) + 1] == [*answer, tokenizer.eos_token_id]
+        assert made.input_ids[len(ids) : len(ids) + len(answer) + 1].tolist() == [*answer, tokenizer.eos_token_id]
         expected += range(len(ids), len(ids) + len(answer) + 1)
     assert trained == expected  # the answers and their end tokens, nothing else
 
@@ -80,7 +86,7 @@ def test_prompt_and_answer_are_those_of_the_last_answer(folder: Path) -> None:
 def test_batches_do_not_change_a_row(folder: Path) -> None:
     rows = list(SHAPES.values())
     codec = coded(folder, "chatml")
-    assert masking.conversations(rows, codec) == [masking.conversations([row], codec)[0] for row in rows]
+    assert list(map(plain, masking.conversations(rows, codec))) == [plain(masking.conversations([row], codec)[0]) for row in rows]
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused_with_the_turn(folder: Path) -> None:
@@ -141,7 +147,7 @@ def test_tool_calls_are_rendered_and_trained(folder: Path) -> None:
 def test_documents_are_trained_whole_and_ended(folder: Path) -> None:
     (made,) = masking.documents(["Hold the pin. 🙂"], coded(folder, "chatml"))
     assert isinstance(made, Example)
-    assert made.labels == made.input_ids
+    assert made.labels.tolist() == made.input_ids.tolist()
     assert made.input_ids[-1] == 2
     assert (made.prompt, made.answer) == ("", "Hold the pin. 🙂")
 
