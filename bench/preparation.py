@@ -1,14 +1,16 @@
 """`python -m bench.preparation`: rows to token ids with a loss mask on disk, Finery's format stage against TRL's own preparation.
 
 Both get the same rows as chats of one question and one answer, the same tokenizer and the ChatML template, and two processes; TRL as
-prompt and completion, with its completion mask. Time is from start to end of the whole command, libraries included, and beside it TRL's
-preparation alone, without its start. The ids of every row that both kept must be equal, and so must the mask up to the end token.
+prompt and completion, with its completion mask. Time is from start to end of the whole command, libraries included, and beside it each
+one's work alone: TRL's preparation as it times itself, without its start and its writing; Finery's command less the same command on a
+few rows. The ids of every row that both kept must be equal, and so must the mask up to the end token.
 """
 
 import argparse
 import statistics
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -19,6 +21,7 @@ from curate import record, store, template
 
 STANDARD = ROOT.parent / "shared" / "data" / "t0_55k.parquet"
 LENGTH = 1024
+FEW = 15  # rows of the command that shows what the start takes
 TRL = """
 import json, sys, time
 import datasets, torch
@@ -72,9 +75,11 @@ def _inputs(rows: pl.DataFrame, folder: Path) -> int:
         schema={"id": pl.String, "messages": record.SCHEMA["messages"]},
     ).with_columns(pl.lit("t0").alias("source"), pl.int_range(1, pl.len() + 1).alias("line"), pl.lit("chat").alias("kind"))
     missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in record.SCHEMA.items() if name not in frame.columns]
-    writer = store.PartWriter(folder / "in" / "kept" / "train", store.arrow_schema(record.SCHEMA))
-    writer.write(frame.with_columns(missing).select(list(record.SCHEMA)))
-    writer.close()
+    frame = frame.with_columns(missing).select(list(record.SCHEMA))
+    for name, part in (("in", frame), ("few", frame.head(FEW))):
+        writer = store.PartWriter(folder / name / "kept" / "train", store.arrow_schema(record.SCHEMA))
+        writer.write(part)
+        writer.close()
     pl.DataFrame(
         {
             "prompt": [[{"role": "user", "content": each}] for each in asked],
@@ -89,19 +94,33 @@ def _message(role: str, content: str) -> dict[str, str | None]:
     return {"role": role, "content": content, "extra": None}
 
 
-def _run(out: Path, inputs: Path) -> tuple[Measured, Measured, float]:
-    """Finery, TRL, and the seconds of TRL's preparation alone."""
+@dataclass(frozen=True)
+class Run:
+    """Both commands, and the seconds of each one's work alone."""
+
+    finery: Measured
+    trl: Measured
+    finery_alone: float
+    trl_alone: float
+
+
+def _run(out: Path, inputs: Path) -> Run:
     (out / "trl").mkdir(parents=True)
     settings = [f"format.tokenizer={inputs / 'tokenizer'}", f"format.max_length={LENGTH}", "format.over_length=truncate"]
-    command = [sys.executable, "-m", "curate.format", str(inputs / "in"), str(out / "finery"), "--workers", "2"]
-    finery = measure([*command, *(part for setting in settings for part in ("-S", setting))])
+    start, finery = (
+        measure(
+            [sys.executable, "-m", "curate.format", str(inputs / name), str(out / to), "--workers", "2"]
+            + [part for setting in settings for part in ("-S", setting)]
+        )
+        for name, to in (("few", "few"), ("in", "finery"))
+    )
     trl = measure(
         [sys.executable, "-c", TRL.replace("LENGTH", str(LENGTH)), str(inputs / "trl.parquet"), str(inputs / "tokenizer"), str(out / "trl")]
     )
-    for run in (finery, trl):
+    for run in (start, finery, trl):
         if run.error:
             raise SystemExit(run.error)
-    return finery, trl, float((out / "trl" / "seconds").read_text())
+    return Run(finery, trl, finery.seconds - start.seconds, float((out / "trl" / "seconds").read_text()))
 
 
 def _agree(out: Path) -> tuple[int, int]:
@@ -117,18 +136,19 @@ def _agree(out: Path) -> tuple[int, int]:
     return both.height, ours.join(theirs, left_on="line", right_on="at", how="anti").height
 
 
-def table(rows: int, runs: list[tuple[Measured, Measured, float]]) -> str:
+def table(rows: int, runs: list[Run]) -> str:
     """Medians over the runs; ratios are taken within a run."""
-    finery, trl, alone = (list(column) for column in zip(*runs, strict=True))
-    lines = ["| tool | seconds | rows/s | peak MB | times Finery's |", "|---|---|---|---|---|"]
+    lines = ["| tool | seconds | rows/s | peak MB | times Finery's command | times Finery's work |", "|---|---|---|---|---|---|"]
     for name, seconds, peaks in (
-        ("Finery format, 2 workers, whole command", [run.seconds for run in finery], [run.peak for run in finery]),
-        ("TRL, dataset_num_proc=2, whole command", [run.seconds for run in trl], [run.peak for run in trl]),
-        ("TRL, its preparation alone", alone, [run.peak for run in trl]),
+        ("Finery format, 2 workers, whole command", [run.finery.seconds for run in runs], [run.finery.peak for run in runs]),
+        ("Finery, its work alone, written", [run.finery_alone for run in runs], [run.finery.peak for run in runs]),
+        ("TRL, dataset_num_proc=2, whole command", [run.trl.seconds for run in runs], [run.trl.peak for run in runs]),
+        ("TRL, its preparation alone, not written", [run.trl_alone for run in runs], [run.trl.peak for run in runs]),
     ):
-        ratio = statistics.median(each / run.seconds for each, run in zip(seconds, finery, strict=True))
-        middle = statistics.median(seconds)
-        lines.append(f"| {name} | {middle:.1f} | {rows / middle:,.0f} | {statistics.median(peaks) / 1e6:,.0f} | {ratio:.2f} |")
+        command = statistics.median(each / run.finery.seconds for each, run in zip(seconds, runs, strict=True))
+        work = statistics.median(each / run.finery_alone for each, run in zip(seconds, runs, strict=True))
+        middle, peak = statistics.median(seconds), statistics.median(peaks) / 1e6
+        lines.append(f"| {name} | {middle:.1f} | {rows / middle:,.0f} | {peak:,.0f} | {command:.2f} | {work:.2f} |")
     return "\n".join(lines)
 
 

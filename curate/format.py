@@ -245,7 +245,9 @@ def _checked(entry: _Entry, made: Example, params: Params, coded: Codec, counts:
     if not masking.trained(made):
         return Refusal("zero_loss", "No token of it would be trained: it holds no answer.", {"tokens": length})
     counts[f"{entry.row['split'] or 'all'}_length_{dataset_card.bound(length)}"] += 1
-    pieces = [made] if length <= params.max_length else _within(entry, made, length, params, coded, counts)
+    if length <= params.max_length:
+        return [made]
+    pieces = _within(entry, made, length, params, coded, counts)
     if isinstance(pieces, Refusal) or all(map(masking.trained, pieces)):
         return pieces
     return _beyond(length, params)
@@ -378,7 +380,9 @@ def finish(folder: Path, params: Params, metrics: Mapping[str, Any]) -> None:
     dataset_card.write(folder, Path(params.tokenizer), context.source, about, params.licence, metrics)
 
 
-THREADS = 4  # what Python does takes a third of the time: more threads than this would wait for it, and processes are faster
+THREADS = (
+    4  # threads share the pieces they have met and need no start, but wait for each other in Python: processes are faster from here on
+)
 STAGE = Stage(
     "format", Params, rows=rows, prepare=prepare, scan=scan, schema=SCHEMA, finish=finish, rows_threads=THREADS, rows_most=4 * CHUNK
 )

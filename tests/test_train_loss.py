@@ -1,6 +1,9 @@
 """The loss is what it should be: of masked rows as computed by hand, of packs as of rows, of accumulated batches as of large ones."""
 
 import dataclasses
+import importlib.util
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +119,53 @@ def test_what_a_method_cannot_use_is_counted_and_none_at_all_is_told(base: Path,
         rows.read(texts, "train", "dpo", tmp_path, [], tokenizer, 64)
 
 
-def test_a_tracker_that_is_not_installed_is_told(base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow", "wandb"])
+def test_a_tracker_that_is_not_installed_is_told(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ParamsError, match="wandb is not installed here"):
-        train.build(data, base, tmp_path / "train", training.params("trackers=[wandb]"), {})
+    with pytest.raises(ParamsError, match=f"{name} is not installed here. `pip install {name}`"):
+        train.build(data, base, tmp_path / "train", training.params(f"trackers=[{name}]"), {})
+    assert not list(tmp_path.iterdir())
+
+
+class Writer:
+    """Stands for TensorBoard's writer where that is not installed: one line a scalar."""
+
+    def __init__(self, log_dir: str) -> None:
+        Path(log_dir).mkdir(parents=True, exist_ok=True)
+        self.file = (Path(log_dir) / "events.out.tfevents.0").open("a")
+
+    def add_text(self, name: str, text: str, step: int = 0) -> None:
+        pass
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.file.write(f"{name} {step} {value}\n")
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def test_tensorboard_gets_every_loss_and_keeps_it_after_the_run(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if importlib.util.find_spec("tensorboard") is None:
+        (tmp_path / "site" / "tensorboard").mkdir(parents=True)
+        (tmp_path / "site" / "tensorboard" / "__init__.py").touch()
+        monkeypatch.syspath_prepend(str(tmp_path / "site"))
+        stub = types.ModuleType("torch.utils.tensorboard")
+        stub.SummaryWriter = Writer  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stub)
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "")  # so that what the run sets is taken back after the test
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR")
+    train.build(data, base, tmp_path / "train", training.params("trackers=[tensorboard]", "learning_rate=0.001"), {})
+    (events,) = (tmp_path / ".train-tensorboard").glob("*/events.out.tfevents*")
+    written = events.read_bytes()
+    assert b"train/loss" in written and b"eval/loss" in written
+    assert not (tmp_path / ".train-checkpoints").exists()
 
 
 def test_adapters_stay_in_fp32(base: Path) -> None:

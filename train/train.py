@@ -119,6 +119,8 @@ def build(data: Path, base: Path, out: Path, params: Params, sections: dict[str,
         fit.fit(data, base, None, _wait_for(checkpoints.folder(shelf, identity)), params)
         return
     folder = checkpoints.open_folder(shelf, identity, params.resume)
+    if "tensorboard" in params.trackers:  # by default it writes beside the checkpoints, which go when the run has ended well
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(out.parent / f".{out.name}-tensorboard" / folder.name))
     with store.whole_folder(out) as partial:
         fitted = fit.fit(data, base, partial / "adapter", folder, params)
         write_live(fitted.history, asdict(params), partial / "live")
