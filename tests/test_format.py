@@ -1,6 +1,7 @@
 """The formatted dataset: columns, checks, over-length policies, and that the folder opens as a Hugging Face dataset."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import orjson
 import polars as pl
 import pytest
 import yaml
+from tokenizers import pre_tokenizers
 
 from curate import masking, store, template
 from curate.format import SCHEMA, STAGE, Params
@@ -216,3 +218,48 @@ def test_workers_do_not_change_the_bytes(tokenizer: Path, tmp_path: Path) -> Non
     for workers in (1, 2):
         run_stage(STAGE, source, tmp_path / str(workers), f"tokenizer={tokenizer}", workers=workers)
     assert hashes(tmp_path / "1") == hashes(tmp_path / "2")
+
+
+def test_threads_and_processes_write_the_same_bytes(tokenizer: Path, tmp_path: Path) -> None:
+    """Two batches of every kind, with a pool mixed in, cuts and refusals: by two threads, then by two processes."""
+    rows = [chat(f"How is plan {at}?", f"Plan {at} is well." * (1 + at % 40), line=at + 1) for at in range(4200)]
+    rows += [preference(f"Is plan {at} new?", "Yes, it is.", "No.") for at in range(50)] + [document(f"{LONG} {at}") for at in range(50)]
+    rows += [chat(f"Plan {at}?", line=at) for at in range(20)]
+    source = write_input(frame([]), tmp_path / "in", {"train": frame(rows), "test": frame(rows[:10])})
+    (tmp_path / "pool.jsonl").write_text("".join(f'{{"question": "What is {at}?", "answer": "A number."}}\n' for at in range(900)))
+    settings = (
+        f"tokenizer={tokenizer}",
+        "max_length=96",
+        "over_length=truncate",
+        f"mix.pools=[{{path: {tmp_path / 'pool.jsonl'}, share: 0.1}}]",
+    )
+    for name, threads in (("threads", 2), ("processes", 0)):
+        metrics = run_stage(replace(STAGE, rows_threads=threads), source, tmp_path / name, *settings, workers=2)
+    assert metrics["counts"]["train_truncated"] and metrics["reasons"]["zero_loss"] and metrics["added"]
+    assert hashes(tmp_path / "threads") == hashes(tmp_path / "processes")
+
+
+def test_without_a_tokenizer_that_can_be_read_it_says_what_to_do(tokenizer: Path, tmp_path: Path) -> None:
+    """No slower tokenizer, and none of another name, is taken in its place: ids would be another model's."""
+    source = write_input(frame([chat("Hi", "Yo")]), tmp_path / "in")
+    for name, content in (("absent", None), ("broken", b"{")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vocab.json").write_text("{}")  # of a tokenizer that is not fast
+        if content is not None:
+            (tmp_path / name / "tokenizer.json").write_bytes(content)
+        with pytest.raises(InputError, match=r"dvc repro base|Run the base stage again"):
+            run_stage(STAGE, source, tmp_path / "out", f"tokenizer={tmp_path / name}")
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_that_cannot_be_divided_gives_its_own_ids(tmp_path: Path) -> None:
+    """One that does not cut texts into words first, as Llama 2's: whole texts go through it."""
+    made = make_tokenizer(CORPUS, 400, 512)
+    made.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.save_pretrained(tmp_path / "tokenizer")
+    source = write_input(frame([chat("Hold the pin?", "Hold the pin, for 15 s. 🙂")]), tmp_path / "in")
+    run_stage(STAGE, source, tmp_path / "out", f"tokenizer={tmp_path / 'tokenizer'}")
+    assert template.codec(tmp_path / "tokenizer", "").known is None
+    rendered = "<|im_start|>user\nHold the pin?<|im_end|>\n<|im_start|>assistant\nHold the pin, for 15 s. 🙂<|im_end|>\n"
+    ids = store.read_rows(tmp_path / "out")["input_ids"][0].to_list()
+    assert ids == made(rendered, add_special_tokens=False)["input_ids"]
