@@ -62,7 +62,8 @@ def test_ids_of_pieces_are_those_of_the_whole(steps: str, normalizer: Any) -> No
 @pytest.mark.parametrize("given", [[], [""], ["", ""], ["a"], [" "]])
 def test_few_and_empty_texts(given: list[str]) -> None:
     backend = tokenizer([GPT2])
-    for known in ({}, None):
+    cases: list[dict[str, Any] | None] = [{}, None]
+    for known in cases:
         ids, at = pieces.encode(given, backend, known)
         assert [ids[start:stop].tolist() for start, stop in pairwise(at)] == [backend.encode(text).ids for text in given]
 
