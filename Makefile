@@ -24,6 +24,7 @@ repro: setup ## raw files to verdict; what is up to date does not run
 	@echo
 	@echo "Curation report: reports/curation.html"
 	@echo "Evaluation:      reports/evaluation.html"
+	@echo "Model card:      reports/model-card.md"
 	@python -c 'import json; e = json.load(open("reports/evaluation.json")); print("Verdict:         " + e["verdict"] + ". " + e["reason"])'
 
 private: ## what holds originals, for the owner alone: `dvc checkout` makes folders that all can read

@@ -8,45 +8,48 @@ from markupsafe import Markup
 
 from evaluate.measures import BY_NAME
 
-ROW = 26  # pixels between two points
+SIDES = ("base is better", "tuned is better")  # of the line at zero
 
 
 @dataclass(frozen=True)
 class Point:
-    """An estimate with its interval, to be drawn on a common scale."""
+    """An estimate with its interval, to be drawn on a common scale; `word` (better, worse, not shown) gives its colour."""
 
     title: str
     value: float
     low: float
     high: float
+    word: str | None = None
 
 
-def interval_point(title: str, interval: dict[str, Any]) -> Point | None:
+def interval_point(title: str, interval: dict[str, Any], word: str | None = None) -> Point | None:
     """The point of an interval; None where it is not known."""
     if None in (interval["value"], interval["low"], interval["high"]):
         return None
-    return Point(title, interval["value"], interval["low"], interval["high"])
+    return Point(title, interval["value"], interval["low"], interval["high"], word)
 
 
-def forest(points: Sequence[Point], width: int) -> Markup:
-    """An SVG of points with intervals around a line at zero. Only numbers and our own titles go in, and both are escaped."""
+def forest(points: Sequence[Point], unit: str = "", sides: tuple[str, str] = SIDES) -> Markup:
+    """Points with intervals around a line at zero, a row each: title, picture, figures. On a phone the picture has a line of its own."""
     reach = max((abs(end) for point in points for end in (point.low, point.high)), default=1.0) or 1.0
-    left, span, height = 250, width - 250 - 90, ROW * len(points) + 8
 
-    def place(value: float) -> float:
-        return round(left + span * (value + reach) / (2 * reach), 1)
+    def place(value: float) -> str:
+        return f"{50 + 48 * value / reach:.2f}%"
 
-    drawn = [Markup('<line class="zero" x1="{0}" x2="{0}" y1="0" y2="{1}"/>').format(place(0), height)]
-    for at, point in enumerate(points):
-        y = ROW * at + 17
-        drawn.append(Markup('<text x="0" y="{}">{}</text>').format(y + 4, point.title))
-        drawn.append(Markup('<line class="whisker" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(place(point.low), place(point.high), y=y))
-        drawn.append(Markup('<circle class="dot" cx="{}" cy="{}" r="5"/>').format(place(point.value), y))
-        drawn.append(Markup('<text x="{}" y="{}">{}</text>').format(left + span + 15, y + 4, f"{point.value:+.4f}"))
-    label = "; ".join(f"{point.title}: {point.value:.4f}, 95 % interval {point.low:.4f} to {point.high:.4f}" for point in points)
-    return Markup('<svg width="{w}" height="{h}" viewBox="0 0 {w} {h}" role="img" aria-label="{label}">{inner}</svg>').format(
-        w=width, h=height, label=label, inner=Markup("").join(drawn)
-    )
+    head = Markup('<div class="point soft"><span>{}</span><span class="sides-of"><span>← {}</span><span>{} →</span></span></div>')
+    drawn = [head.format(unit, *sides)]
+    for point in points:
+        drawn.append(
+            Markup(
+                '<div class="point {}"><span>{}</span><svg width="100%" height="24" aria-hidden="true">'
+                '<line class="zero" x1="50%" x2="50%" y1="0" y2="100%"/><line class="whisker" x1="{}" x2="{}" y1="50%" y2="50%"/>'
+                '<circle class="dot" cx="{}" cy="50%" r="5"/></svg><span><b>{}</b> <span class="soft">{} to {}</span></span></div>'
+            ).format(
+                (point.word or "").replace(" ", "-"), point.title, place(point.low), place(point.high), place(point.value),
+                *(f"{each:+.3f}" if each else "0" for each in (point.value, point.low, point.high)),
+            )
+        )  # fmt: skip
+    return Markup('<div class="forest">{}</div>').format(Markup("").join(drawn))
 
 
 def spark(drawing: tuple[Point | None, float]) -> Markup:

@@ -1,16 +1,16 @@
 """Hold-out, base and adapter in, one verdict out: better, worse or not shown; stays behind: rows that cannot be scored, counted.
 
 `OUT_DIR/items.parquet` has one row per item and system, `OUT_DIR/answers/<system>.jsonl` every answer with its rendered prompt, and
-`OUT_DIR/metrics.json` the figures; `reports/evaluation.json` holds the same figures and `reports/evaluation.html` shows them. Times go to
-the log. The rule of the verdict is in evaluate/verdict.py. What is asked lies in `.<out>-answers` beside OUT_DIR until the stage has ended
-well: a killed run goes on from there.
+`OUT_DIR/metrics.json` the figures; `reports/evaluation.json` holds the same figures, `reports/evaluation.html` shows them, and
+`reports/model-card.md` is the adapter's card with the verdict in it. Times go to the log. The rule of the verdict is in
+evaluate/verdict.py. What is asked lies in `.<out>-answers` beside OUT_DIR until the stage has ended well: a killed run goes on from there.
 """
 
+import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -21,19 +21,34 @@ from pydantic import Field
 
 from curate import store
 from curate.params import params_class
-from curate.record import StageFailure
+from curate.record import InputError, StageFailure
 from curate.stage import command, say, write_whole
-from evaluate import ask, cost, effects, heads, holdout, judge_page, likeness, measures, metrics, models, originals, page, pairs, systems
+from evaluate import (
+    ask,
+    card,
+    cost,
+    heads,
+    holdout,
+    judge_page,
+    likeness,
+    measures,
+    metrics,
+    models,
+    originals,
+    page,
+    pairs,
+    systems,
+)
 from evaluate import judge as judges
 from evaluate.asked_once import Answers
 from evaluate.beside import RESAMPLES, Beside, Wanted
 from evaluate.endpoint import Endpoint
+from evaluate.figures import figures_of
 from evaluate.judging import Judge
 from evaluate.originals import Originals
 from evaluate.robust import Robustness
 from evaluate.samples import Samples
-from evaluate.statistics import Interval
-from evaluate.verdict import Rule, Verdict, judge, judge_pairs
+from evaluate.verdict import Rule, after
 
 NO_SECTIONS: Mapping[str, Any] = MappingProxyType({})
 
@@ -76,18 +91,14 @@ def build(format_dir: Path, base_dir: Path, train_dir: Path, out: Path, params: 
     report is written all the same).
     """
     began = time.monotonic()
+    _check_reports(Path(params.reports))
     adapter = train_dir / "adapter"
     story = models.trained_as(adapter, base_dir)
     settings = _settings(params, story)
-    method = (story.get("train") or {}).get("method", "sft")
+    trained = story.get("train") or {}
+    method, rule = trained.get("method", "sft"), after(trained, params.verdict)
     if method in models.SCORERS:
-        figures, scores, html = heads.judge(
-            method, format_dir, base_dir, adapter, story, params.loss_items, settings.quantize, settings.precision
-        )
-        if params.judge is not None:
-            say("evaluate: evaluate.judge is for answers, and a head gives none: nothing is judged")
-        _write(figures | _origin(base_dir, story), scores, html, {}, None, out, params)
-        _tell(figures, out, params, began)
+        _judge_head(method, format_dir, base_dir, adapter, story, out, params, began)
         return
     items, left_out = holdout.read(format_dir, params.loss_items)
     shelf = out.parent / f".{out.name}-answers"
@@ -102,9 +113,9 @@ def build(format_dir: Path, base_dir: Path, train_dir: Path, out: Path, params: 
         left_out = left_out | {"longer_than_model": read - len(items)}
     scores = systems.frame(rows, items, likeness.of_items(format_dir, items), metrics.SCORES)
     answers = [item.answer for item in items]
-    names = params.metrics
-    if names == "auto":
-        names = measures.by_task([answers[at] for at in questions.chosen], [items[at].label for at in questions.chosen])
+    if (chosen := params.metrics) == "auto":
+        chosen = measures.by_task([answers[at] for at in questions.chosen], [items[at].label for at in questions.chosen])
+    names = [*chosen, *({rule.primary} - {"loss", *chosen})]
     scores = metrics.with_measures(scores, answers, names)
     journals = {path.name.split("-")[0]: path for path in sorted(questions.used)} | beside.journals
     held: originals.Found = {}
@@ -114,7 +125,7 @@ def build(format_dir: Path, base_dir: Path, train_dir: Path, out: Path, params: 
     scores = originals.hide(
         scores, held
     )  # from here on nothing holds them: neither figures (wrong labels are listed) nor the judge's server
-    figures, _ = figures_of(scores, answers, names, params.verdict, asides, params.seed, RESAMPLES)
+    figures = figures_of(scores, answers, names, rule, asides, params.seed, RESAMPLES, trained)
     judged, section = None, None
     if params.judge is not None:
         rows = originals.unsaid(rows, items, held)
@@ -125,8 +136,27 @@ def build(format_dir: Path, base_dir: Path, train_dir: Path, out: Path, params: 
     if judged is not None:
         section = judge_page.render(figures["judge"], judged.read, items, rows)
     kept = {name: originals.without(path, name.split(".")[0], held) for name, path in journals.items()}
-    _write(figures, scores, page.render(figures, scores, items, section), kept, judged, out, params)
+    _write(figures, scores, page.render(figures, scores, items, section), card.of(adapter, figures, page.TITLES), kept, judged, out, params)
     shutil.rmtree(shelf, ignore_errors=True)
+    _tell(figures, out, params, began)
+
+
+def _check_reports(folder: Path) -> None:
+    """Hours of answers must not end at a folder that cannot be written."""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        why = "cannot be written" if there.is_dir() else "is no folder"
+        raise InputError(f"evaluate.reports = {folder}: {there} {why}. Mend that, or name another folder.")
+
+
+def _judge_head(
+    method: str, format_dir: Path, base_dir: Path, adapter: Path, story: dict[str, Any], out: Path, params: Params, began: float
+) -> None:
+    quantize = _settings(params, story).quantize
+    figures, scores, html = heads.judge(method, format_dir, base_dir, adapter, story, params.loss_items, quantize, params.precision)
+    if params.judge is not None:
+        say("evaluate: evaluate.judge is for answers, and a head gives none: nothing is judged")
+    _write(figures | _origin(base_dir, story), scores, html, card.of(adapter, figures, page.TITLES), {}, None, out, params)
     _tell(figures, out, params, began)
 
 
@@ -138,12 +168,13 @@ def _write(
     figures: dict[str, Any],
     scores: pl.DataFrame,
     html: str,
+    told: str,
     answers: Mapping[str, Iterable[bytes]],
     judged: judges.Judged | None,
     out: Path,
     params: Params,
 ) -> None:
-    """Items, figures, page, the file of answers of every system, and that of the judge.
+    """Items, figures, page, card (`told`), the file of answers of every system, and that of the judge.
 
     What differs from run to run (`cost`) goes to the reports alone.
     """
@@ -160,6 +191,7 @@ def _write(
             judged.answers.write(judged.keys, partial / "judge.jsonl")
     write_whole(reports / "evaluation.json", _json(figures))
     write_whole(reports / "evaluation.html", html.encode())
+    write_whole(reports / card.NAME, told.encode())
 
 
 def _json(figures: dict[str, Any]) -> bytes:
@@ -187,38 +219,6 @@ def _settings(params: Params, story: dict[str, Any]) -> ask.Settings:
 
 def _named(about: dict[str, Any]) -> dict[str, Any]:
     return {key: about.get(key) for key in ("name", "revision", "kind")}
-
-
-def figures_of(
-    scores: pl.DataFrame, answers: Sequence[str], names: Sequence[str], rule: Rule, beside: dict[str, Any], seed: int, resamples: int
-) -> tuple[dict[str, Any], Verdict]:
-    """Every figure of the report, by name, and the verdict they give."""
-    known = scores["system"].unique(maintain_order=True).to_list()
-    against = {other: metrics.compare(scores, other, names, seed, resamples) for other in known if other != "tuned"}
-    main = against["base"]
-    limits = effects.broken(beside["memorisation"], beside["forgetting"], beside.get("originals"), rule)
-    if (moved := beside["preference"]) is None:
-        verdict = judge(main.metrics, main.prompt_gain, main.control, limits, rule)
-    else:
-        right = moved["reward_accuracy"]
-        verdict = judge_pairs(moved["pairs"], None if right is None else Interval(**right), limits)
-    slices, small = metrics.slices(scores, seed, resamples)
-    first = scores.filter(pl.col("system") == known[0])
-    new = scores.filter(pl.col("likeness") != "neighbour")
-    adjusted = metrics.compare(new, "base", names, seed, resamples) if 0 < new.height < scores.height else None
-    return {
-        "verdict": verdict.word,
-        "reason": verdict.reason,
-        "rule": asdict(rule),
-        "items": first.height,
-        "items_with_prompt": int(first["answer_loss"].is_not_null().sum()),
-        "metrics": list(names),
-        "systems": {system: metrics.of_system(scores, system, answers, names, seed, resamples) for system in known},
-        "tuned_against": {other: asdict(each) for other, each in against.items()},
-        "without_neighbours": None if adjusted is None else asdict(adjusted) | {"items": int(new["item"].n_unique())},
-        "slices": slices,
-        "slices_left_out": small,
-    } | beside, verdict
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -16,7 +16,8 @@ import polars as pl
 from curate import store
 from curate.record import InputError
 from curate.stage import Progress
-from evaluate import drawings, holdout, measures, models, page
+from evaluate import drawings, holdout, measures, models, page, tables
+from evaluate.metrics import CONFUSIONS
 from evaluate.statistics import Interval, wilson
 from evaluate.verdict import FEWEST
 
@@ -35,7 +36,7 @@ def judge(
     score, limit = _scorer(base_dir, adapter, len(labels), quantize, precision)
     found = _pairs(format_dir, score, limit, most) if method == "reward" else _labelled(format_dir, score, limit, labels, most)
     figures, items = found
-    shown = {"rows": _shown(figures), "points": _points(figures), "forest": drawings.forest}
+    shown = {"wrong": figures.get("confusions", []), "rows": _shown(figures), "points": _points(figures), "forest": drawings.forest}
     return figures, items, page.rendered("heads.html.jinja", figures, [("intervals", "Against chance"), ("figures", "All figures")], shown)
 
 
@@ -127,7 +128,12 @@ def _labelled(
     usual = min(Counter(known).items(), key=lambda each: (-each[1], each[0]))[0] if known else ""
     chance = sum(1 for each in found if each[3] == usual) / len(found) if found else 0.0
     said = f"{_share(right)} of {right.n:,} rows get their label; always saying the most frequent label of training has {chance:.1%}"
-    more = {"accuracy": _plain(right), "macro_f1": measures.macro_f1([each[4] for each in found], [each[3] for each in found])}
+    given, true = [each[4] for each in found], [each[3] for each in found]
+    more = {
+        "accuracy": _plain(right),
+        "macro_f1": measures.macro_f1(given, true),
+        "confusions": measures.confusions(given, true, CONFUSIONS),
+    }
     return _figures("classify", right, chance, said, left) | more, items
 
 
@@ -152,8 +158,17 @@ def _plain(right: Interval) -> dict[str, Any]:
     return asdict(right) if right.n else {"value": None, "low": None, "high": None, "n": 0}
 
 
-def _shown(figures: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(name.replace("_", " "), value) for name, value in figures.items() if name not in ("verdict", "reason")]
+def _shown(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Title, value and note of each figure."""
+    rows = []
+    for name, title in (("reward_accuracy", "Better answer scored higher"), ("accuracy", "Label is right")):
+        if name in figures:
+            cell = tables.cell(figures[name], True)
+            rows.append((title, cell["value"], cell["note"]))
+    rows.append(("By chance", f"{figures['by_chance']:.1%}", ""))
+    if "macro_f1" in figures:
+        rows.append(("Macro-F1 of labels", f"{figures['macro_f1']:.4f}", ""))
+    return rows + [(f"Left out: {reason.replace('_', ' ')}", f"{count:,}", "") for reason, count in figures["left_out"].items()]
 
 
 def _points(figures: dict[str, Any]) -> list[drawings.Point]:

@@ -202,12 +202,17 @@ def _full_model(base: Loaded, folder: Path) -> Loaded:
     return replace(with_stops(_ready(model, base.tokenizer), base.stops), adapter=folder)
 
 
+def check_whole(folder: Path) -> None:
+    """Raises InputError if there is no merged model in `folder`."""
+    if not (folder / "config.json").is_file():
+        raise InputError(f"evaluate.merged = {folder}: no model there. Make it with `python -m train.merge data/train/adapter {folder}`.")
+
+
 def load_whole(folder: Path, tokenizer: Any, precision: Literal["auto", "fp32", "bf16"]) -> Loaded:
     """A merged model. Raises InputError if there is none in `folder`."""
     import torch
 
-    if not (folder / "config.json").is_file():
-        raise InputError(f"evaluate.merged = {folder}: no model there. Make it with `python -m train.merge data/train/adapter {folder}`.")
+    check_whole(folder)
     bf16 = precision == "bf16" or (precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported())
     return _ready(_whole(folder, torch.bfloat16 if bf16 else torch.float32, "train.merge"), tokenizer)
 

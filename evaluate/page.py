@@ -70,6 +70,7 @@ def render(figures: dict[str, Any], scores: pl.DataFrame, items: Sequence[Item],
         "judged": judged,
         "systems": systems,
         "measures": tables.measures(figures),
+        "wrong_labels": tables.wrong_labels(figures),
         "bars": bars,
         "bars_height": (bars[-1]["y"] + 26) if bars else 0,
         "robustness": asides.robustness(figures, TITLES, names),
@@ -95,6 +96,7 @@ def _contents(figures: dict[str, Any], shown: dict[str, Any]) -> list[tuple[str,
         ("judge", "Judge", shown["judged"] is not None),
         ("figures", "All figures", True),
         ("shares", "Answers that match", shown["bars"]),
+        ("labels", "Wrong labels", shown["wrong_labels"]),
         ("robustness", "Typed badly", shown["robustness"]),
         ("samples", "Several answers", shown["pass_at_k"]),
         ("cost", "Cost", shown["cost"]),
@@ -108,7 +110,8 @@ def _contents(figures: dict[str, Any], shown: dict[str, Any]) -> list[tuple[str,
 def _main_points(figures: dict[str, Any]) -> list[Point]:
     found = []
     for other, comparison in figures["tuned_against"].items():
-        found.append(interval_point(f"Loss, {TITLES[other].lower()} − tuned", comparison["metrics"]["loss"]["difference"]))
+        loss = comparison["metrics"]["loss"]
+        found.append(interval_point(f"Loss, {TITLES[other].lower()} − tuned", loss["difference"], loss["verdict"]))
         if comparison["control"] is not None and other == "base":
             found.append(interval_point("Prompt gain, tuned", comparison["prompt_gain"]))
             found.append(interval_point("Control: prompt gain, tuned − base", comparison["control"]))
@@ -120,7 +123,11 @@ def _metric_points(figures: dict[str, Any]) -> list[Point]:
     compared = figures["tuned_against"]["base"]["metrics"]
     names = [name for name in figures["metrics"] if BY_NAME[name].better is not None]
     found = [
-        interval_point(BY_NAME[name].title + (" (fewer)" if BY_NAME[name].better == "lower" else ""), compared[name]["difference"])
+        interval_point(
+            BY_NAME[name].title + (" (fewer)" if BY_NAME[name].better == "lower" else ""),
+            compared[name]["difference"],
+            compared[name]["verdict"],
+        )
         for name in names
     ]
     return [point for point in found if point is not None]

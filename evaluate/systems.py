@@ -33,9 +33,25 @@ class Extra:
 def every_system(
     items: list[Item], format_dir: Path, base_dir: Path, adapter: Path, settings: Settings, extra: Extra, shelf: Path, probe: Probe
 ) -> tuple[dict[str, list[Row]], list[Item], Questions]:
-    """The rows of all systems by name, the items that fit the model, and the questions. An adapter shares the base's memory."""
+    """The rows of all systems by name, the items that fit the model, and the questions. An adapter shares the base's memory.
+
+    Raises InputError if one of the systems is not there, before any is asked.
+    """
     if not adapter.is_dir():
         raise InputError(f"{adapter}: no such folder. Run train first (`dvc repro` does).")
+    if extra.merged is not None:
+        models.check_whole(Path(extra.merged))
+    with tempfile.TemporaryDirectory() as scratch:
+        before = None if extra.previous is None else fetched(extra.previous, Path(scratch))
+        if before is not None:
+            models.trained_as(before, base_dir)
+        return _ask_all(items, format_dir, base_dir, adapter, settings, extra, before, shelf, probe)
+
+
+def _ask_all(
+    items: list[Item], format_dir: Path, base_dir: Path, adapter: Path, settings: Settings, extra: Extra, previous: Path | None,
+    shelf: Path, probe: Probe,
+) -> tuple[dict[str, list[Row]], list[Item], Questions]:  # fmt: skip
     base = models.load_base(base_dir, settings.quantize, settings.precision)
     _check_tokens(items, base, format_dir, base_dir)
     fitting = [item for item in items if len(item.ids) <= base.limit]
@@ -67,15 +83,13 @@ def every_system(
         rows["merged"] = ask.ask("merged", merged, fingerprint(Path(extra.merged)), plain, questions, settings)
         probe("merged", merged, fingerprint(Path(extra.merged)), questions)
         del merged
-    if extra.previous is not None:
+    if previous is not None:
         inference.empty_cache()
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = fetched(extra.previous, Path(scratch))
-            models.trained_as(folder, base_dir)
-            fresh = models.with_stops(models.load_base(base_dir, settings.quantize, settings.precision), ends)
-            before = models.with_adapter(fresh, folder)
-            rows["previous"] = ask.ask("previous", before, state + fingerprint(folder), plain, questions, settings)
-            probe("previous", before, state + fingerprint(folder), questions)
+        fresh = models.with_stops(models.load_base(base_dir, settings.quantize, settings.precision), ends)
+        before = models.with_adapter(fresh, previous)
+        rows["previous"] = ask.ask("previous", before, state + fingerprint(previous), plain, questions, settings)
+        probe("previous", before, state + fingerprint(previous), questions)
+        del fresh, before
     if extra.endpoint is not None:
         rows["endpoint"] = endpoint.answers(extra.endpoint, tokenizer, questions, settings.max_new_tokens)
     check_same_questions(rows)
@@ -90,12 +104,13 @@ def fetched(previous: str, scratch: Path) -> Path:
     if Path(previous).is_dir():
         return Path(previous)
     out = scratch / "adapter"
-    command = ["dvc", "get", "--quiet", "--rev", previous, "--out", str(out), ".", ADAPTER]
+    command = ["dvc", "get", "--rev", previous, "--out", str(out), ".", ADAPTER]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        why = done.stderr.strip().splitlines()[-1:] or ["dvc get failed"]
+        errors = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        why = errors[0] if errors else "dvc get failed"
         raise InputError(
-            f"evaluate.previous = {previous}: neither a folder nor a git revision whose {ADAPTER} can be fetched ({why[0]}). Give a folder "
+            f"evaluate.previous = {previous}: neither a folder nor a git revision whose {ADAPTER} can be fetched ({why}). Give a folder "
             "with an adapter, or a revision that has dvc.lock and whose files are in DVC's cache or remote."
         )
     say(f"evaluate: the previous adapter is that of revision {previous}")

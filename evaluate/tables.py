@@ -5,7 +5,7 @@ from typing import Any
 
 from evaluate.drawings import interval_point
 from evaluate.measures import BY_NAME
-from evaluate.metrics import SLICED_BY
+from evaluate.metrics import CONFUSIONS, SLICED_BY
 
 NOT_KNOWN = "–"
 SLICE_TITLES = {
@@ -40,6 +40,19 @@ def measures(figures: dict[str, Any]) -> list[dict[str, Any]]:
     ends = [{"value": _ends(system), "note": ""} for system in figures["systems"].values()]
     rows.append({"title": "Answers without an end", "cells": [*ends, {"value": "", "note": ""}]})
     return rows
+
+
+def wrong_labels(figures: dict[str, Any]) -> list[tuple[str, str, list[str]]]:
+    """The commonest confusions: true label, what was said, and how often each system said it; those of the tuned model first.
+
+    Only the commonest of each system are counted (evaluate/metrics.py): a dash is none, or too few to be among them.
+    """
+    counts: dict[tuple[str, str], dict[str, int]] = {}
+    for name, system in figures["systems"].items():
+        for each in system.get("confusions", []):
+            counts.setdefault((each["label"], each["said"]), {})[name] = each["count"]
+    order = sorted(counts, key=lambda pair: (-counts[pair].get("tuned", 0), -max(counts[pair].values()), pair))[:CONFUSIONS]
+    return [(*pair, [str(counts[pair].get(name, NOT_KNOWN)) for name in figures["systems"]]) for pair in order]
 
 
 def _ends(system: dict[str, Any]) -> str:

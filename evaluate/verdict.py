@@ -18,6 +18,9 @@ difference one may be called better or worse. What decides is fixed beforehand:
 After dpo, orpo and kto the share of held-out pairs in which the better answer gained on the worse one takes the place of 2 to 5: better or
 worse if Wilson's 95 % interval lies on one side of a half.
 
+After grpo, which rewards answers that a rule finds right and may raise the loss of the reference, the metric of that rule takes the place
+of the loss as the primary one. For `train.reward: python` there is none: the word is then *not shown*.
+
 The control: the *prompt gain* of a model is the loss of the answer behind another item's prompt minus its loss behind its own; the control
 is the prompt gain of the tuned model minus that of the base. It holds if the tuned model's prompt gain and the control are both above
 zero (intervals), and the control is at least `control` times the fall of the loss.
@@ -31,8 +34,8 @@ do not know of that chance. Last answers shuffled on the shipped sample reached 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -43,6 +46,7 @@ from evaluate.statistics import Interval
 Word = Literal["better", "worse", "not shown"]
 FEWEST = 10  # fewer, and a bootstrap interval is far too narrow (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 14)
 LEVEL = 0.05
+REWARDED = {"exact": "exact_match", "number": "number_match", "regex": "regex", "json_schema": "json_schema"}  # by train.reward
 JUDGED = ("loss", *(each.name for each in MEASURES if each.better is not None))
 
 
@@ -134,6 +138,27 @@ def judge_pairs(pairs: int, right: Interval | None, broken: Sequence[str]) -> Ve
     word: Word = "better" if right.low > 0.5 else "worse" if right.high < 0.5 else "not shown"
     spread = f"{right.value:.1%} of {pairs} held-out pairs (95 % interval {right.low:.1%} to {right.high:.1%})"
     return Verdict(word, f"Training made the better answer gain on the worse one in {spread}; a coin has 50.0 %.")
+
+
+def judge_code(broken: Sequence[str]) -> Verdict:
+    """The verdict after grpo on answers that are code: no metric here runs it."""
+    if broken:
+        return Verdict("worse", " ".join(broken))
+    return Verdict(
+        "not shown",
+        "After grpo with train.reward: python neither the loss nor a metric of answers says whether the code became better: read pass@k, "
+        "tuned against base (evaluate.samples with check: python), or name a metric in evaluate.verdict.primary.",
+    )
+
+
+def after(trained: Mapping[str, Any], rule: Rule) -> Rule:
+    """The rule for what was trained (provenance's `train`): after grpo the loss is no measure, and the metric of its reward decides.
+
+    >>> after({"method": "grpo", "reward": "number"}, Rule("loss", (), None, None, "fail")).primary
+    'number_match'
+    """
+    metric = REWARDED.get(str(trained.get("reward"))) if trained.get("method") == "grpo" else None
+    return replace(rule, primary=metric) if metric is not None and rule.primary == "loss" else rule
 
 
 def _worse(name: str, found: Difference) -> str:

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from curate.record import FineryError, InputError, StageFailure
 from evaluate import holdout, inference, models, systems
-from evaluate.evaluate import Params, build
+from evaluate.evaluate import Params, build, main
 from tests.helpers import section
 
 torch.set_num_threads(1)
@@ -321,6 +321,30 @@ def test_a_broken_model_is_told_without_pages_of_traceback(parts, tmp_path):
         run(parts | {"base": base}, tmp_path)
 
 
+def test_reports_that_cannot_be_written_are_told_before_anything_is_asked(parts, tmp_path):
+    (tmp_path / "reports").write_text("a file")
+    with pytest.raises(InputError, match=r"evaluate\.reports = .*reports: .*reports is no folder"):
+        run(parts, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["reports"]
+
+
+def test_control_c_leaves_what_was_there(parts, tmp_path, monkeypatch, capsys):
+    run(parts, tmp_path, "few_shot=0", "robustness=null", "generate_items=3")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inference, "batch_answers", pressed)
+    wanted = ("few_shot=0", "originals=null", "generate_items=5", f"reports={tmp_path / 'reports'}")
+    with pytest.raises(SystemExit) as ended:
+        main(
+            [*(str(parts[name]) for name in ("format", "base", "train")), str(tmp_path / "out"), *(f"-Sevaluate.{each}" for each in wanted)]
+        )
+    assert ended.value.code == 130 and capsys.readouterr().err.endswith("evaluate: interrupted; earlier output is as it was.\n")
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_require_fails_after_the_report_is_written(parts, tmp_path):
     with pytest.raises(StageFailure, match=r"evaluate\.require = better, but the verdict is"):
         run(parts, tmp_path, "require=better", "generate_items=0", "few_shot=0")
@@ -471,9 +495,10 @@ def test_a_merged_model_and_an_earlier_adapter_are_asked_the_same(canary_world, 
     assert losses["merged"] == pytest.approx(losses["tuned"], abs=1e-4)
     assert len({tuple(each) for each in losses.values()}) == 4 or losses["merged"] == losses["tuned"]
     with pytest.raises(InputError, match=r"evaluate.previous = v0: neither a folder nor a git revision"):
-        evaluated(canary_world, "ordinary", tmp_path, "previous=v0")
+        evaluated(canary_world, "ordinary", tmp_path / "none", "previous=v0")
     with pytest.raises(InputError, match="nowhere: no model there"):
-        evaluated(canary_world, "ordinary", tmp_path, "merged=nowhere")
+        evaluated(canary_world, "ordinary", tmp_path / "none", "merged=nowhere")
+    assert not list((tmp_path / "none").glob(".out-answers/*"))  # told before anything is asked
 
 
 def test_short_memory_halves_the_batch_and_leaves_out_what_never_fits(capsys):

@@ -64,7 +64,7 @@ def test_nothing_hostile_acts_and_all_of_it_can_be_read(browser, report, size, s
 @pytest.mark.parametrize("size", [(1280, 720), SIZES[1]])
 def test_verdict_and_intervals_are_on_the_first_screen(browser, report, size):
     with opened(browser, report, size) as (page, _):
-        for what in (".verdict .state", ".verdict .chip >> nth=0", "#intervals svg >> nth=0"):
+        for what in (".verdict .state", ".verdict .chip >> nth=0", "#intervals svg >> nth=2"):
             box = page.locator(what).bounding_box()
             assert box is not None and box["y"] >= 0 and box["x"] >= 0, what
             assert box["y"] + box["height"] <= size[1] and box["x"] + box["width"] <= size[0], what

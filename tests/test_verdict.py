@@ -1,16 +1,18 @@
 """The rule of the verdict, line by line, and that the report says it without letting the data speak HTML."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import polars as pl
 import pytest
 
-from evaluate import measures, metrics, page
+from evaluate import measures, metrics, page, tables
+from evaluate.figures import figures_of
 from evaluate.holdout import Item, by_hash, partners
 from evaluate.statistics import Interval
-from evaluate.verdict import Difference, Rule, judge, word
+from evaluate.verdict import Difference, Rule, after, judge, judge_code, word
 
 UP, DOWN, OPEN = Interval(0.5, 0.4, 0.6, 80), Interval(-0.5, -0.6, -0.4, 80), Interval(0.01, -0.1, 0.12, 80)
 NONE = Interval(float("nan"), float("nan"), float("nan"), 0)
@@ -165,15 +167,39 @@ def _scores(rows: list[tuple[str | None, str, str]], source: str = "a.csv") -> p
 
 
 def _page(hostile: str) -> str:
-    from evaluate.evaluate import figures_of
-
     rows = [(hostile, hostile, hostile)] * 12
     scores = _scores(rows, source=hostile)  # type: ignore[arg-type]
     items = [item(at, hostile, hostile, prompt=hostile, answer=hostile) for at in range(12)]
     beside: dict = {"memorisation": {}, "forgetting": None, "preference": None}
-    figures, _ = figures_of(scores, [hostile] * 12, NAMES, RULE, beside, seed=0, resamples=200)
+    figures = figures_of(scores, [hostile] * 12, NAMES, RULE, beside, seed=0, resamples=200)
     figures |= {"left_out": {}, "base": {"name": hostile, "revision": hostile, "kind": "hub"}, "dataset": None}
     return page.render(metrics.tidy(figures), scores, items)
+
+
+def test_after_checked_answers_the_metric_of_the_reward_decides():
+    exact = {"method": "grpo", "reward": "exact"}
+    assert after(exact, RULE).primary == "exact_match"
+    assert after(exact, replace(RULE, primary="bleu")).primary == "bleu"
+    assert after({"method": "sft", "reward": "exact"}, RULE) == RULE == after({}, RULE)
+    rows = [("a", f"reply {at}", f"reply {at}") for at in range(12)]
+    beside: dict = {"memorisation": {}, "forgetting": None, "preference": None}
+    names = [*NAMES, *({"exact_match"} - set(NAMES))]
+    answers = [answer for _, answer, _ in rows]
+    found = figures_of(_scores(rows), answers, names, after(exact, RULE), beside, 0, 200, exact)
+    assert found["verdict"] == "better" and found["reason"].startswith("The exact_match became better")
+    code = {"method": "grpo", "reward": "python"}
+    found = figures_of(_scores(rows), answers, names, after(code, RULE), beside, 0, 200, code)
+    assert found["verdict"] == "not shown" and "pass@k" in found["reason"]
+    assert judge_code(["It forgot."]).word == "worse"
+
+
+def test_page_shows_wrong_labels_as_often_as_each_system_gave_them():
+    systems = {
+        "base": {"confusions": [{"label": "a", "said": "b", "count": 3}]},
+        "tuned": {"confusions": [{"label": "b", "said": "a", "count": 2}, {"label": "a", "said": "b", "count": 1}]},
+    }
+    assert tables.wrong_labels({"systems": systems}) == [("b", "a", ["–", "2"]), ("a", "b", ["3", "1"])]
+    assert tables.wrong_labels({"systems": {"base": {}, "tuned": {}}}) == []
 
 
 def test_page_says_the_verdict_first_and_nothing_in_the_data_is_active():
