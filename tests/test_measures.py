@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from rouge_score import rouge_scorer
-from sacrebleu import corpus_bleu, corpus_chrf, sentence_chrf
+from sacrebleu import corpus_bleu, corpus_chrf, sentence_bleu, sentence_chrf
 from sklearn import metrics as sklearn_metrics
 
 from evaluate import measures
@@ -22,6 +22,7 @@ def of(name: str, outputs: list[str] = OUTPUTS, references: list[str] = REFERENC
 def test_bleu_and_chrf_are_those_of_sacrebleu():
     assert measures.corpus("bleu", OUTPUTS, REFERENCES) == pytest.approx(corpus_bleu(OUTPUTS, [REFERENCES]).score)
     assert measures.corpus("chrf", OUTPUTS, REFERENCES) == pytest.approx(corpus_chrf(OUTPUTS, [REFERENCES]).score)
+    assert of("bleu") == pytest.approx([sentence_bleu(a, [b]).score / 100 for a, b in zip(OUTPUTS, REFERENCES, strict=True)])
     assert of("chrf") == pytest.approx([sentence_chrf(a, [b]).score / 100 for a, b in zip(OUTPUTS, REFERENCES, strict=True)])
 
 
@@ -31,6 +32,10 @@ def test_rouge_is_that_of_rouge_score(name):
     wanted = [scorer.score(b, a)[name].fmeasure for a, b in zip(OUTPUTS, REFERENCES, strict=True)]
     assert of({"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}[name]) == pytest.approx(wanted)
     assert 0 < wanted[0] < 1
+    stemmed = measures.scores("rouge_1", ["He waited for buses"], ["she waits for a bus"], [None])
+    assert stemmed == pytest.approx(
+        [rouge_scorer.RougeScorer(["rouge1"], use_stemmer=True).score("she waits for a bus", "He waited for buses")["rouge1"].fmeasure]
+    )
 
 
 def test_label_figures_are_those_of_scikit_learn():
