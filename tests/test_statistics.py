@@ -112,4 +112,5 @@ def test_simulated_hold_outs_keep_their_word():
     assert 0.925 <= coverage.coverage(coverage.share_difference, 400, 1) <= 0.975
     assert coverage.called("share", 0.0, 150, 200, 2)[0] <= 0.05
     assert coverage.called("share", coverage.stated("share", 150, 1), 150, 100, 3)[0] >= 0.8
+    assert coverage.called("mean", coverage.stated("mean", 150, 1), 150, 100, 3)[0] >= 0.8
     assert power.of_shares(0, 0, 5) is None and power.of_means(np.array([0.1, 0.2])) is None
