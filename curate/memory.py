@@ -1,6 +1,7 @@
 """Arrow's memory as numpy arrays and back, without copies: what compiled loops read."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,18 @@ VIEW = np.dtype(
     [("size", "<i4"), ("prefix", "<i4"), ("buffer", "<i4"), ("offset", "<i4")]
 )  # Arrow's string view, of a text that is not inline
 INLINE = 12  # bytes: a text of so many lies in its view, behind the size
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Arrow's data without its type. polars takes it as it is, where for pyarrow's own types it first loads pyarrow.compute."""
+
+    data: pa.Array | pa.RecordBatch
+
+    def __arrow_c_array__(self, schema: object = None) -> tuple[object, object]:
+        """Arrow's C interface."""
+        exported: tuple[object, object] = self.data.__arrow_c_array__(schema)
+        return exported
 
 
 def one_view(pieces: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
@@ -56,9 +69,7 @@ def as_lists(values: pa.Buffer, sizes: np.ndarray) -> pl.Series:
     """
     numbers = pa.Array.from_buffers(pa.uint32(), values.size // 4, [None, values])
     lists = pa.LargeListArray.from_buffers(pa.large_list(pa.uint32()), len(sizes), [None, owned(starts(sizes))], children=[numbers])
-    series = pl.from_arrow(lists)
-    assert isinstance(series, pl.Series)
-    return series
+    return pl.Series(Exported(lists))
 
 
 def starts(sizes: np.ndarray) -> np.ndarray:

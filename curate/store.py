@@ -19,6 +19,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.memory import Exported
 from curate.record import SPLITS, InputError
 
 GROUP_ROWS = 4096  # rows of one row group, which is also one batch of work
@@ -71,7 +72,7 @@ def batches(folder: Path, columns: list[str] | None = None) -> Iterator[pl.DataF
         with pq.ParquetFile(part.path) as file:
             for group in range(file.num_row_groups):  # on its own: a batch over several would undo their limit in bytes
                 for batch in file.iter_batches(GROUP_ROWS, row_groups=[group], columns=columns):
-                    rows = pl.DataFrame(batch)
+                    rows = pl.Series(Exported(batch)).struct.unnest()
                     yield rows.select(
                         pl.int_range(at, at + rows.height, dtype=pl.UInt32).alias("row"), pl.lit(part.split).alias("split"), pl.all()
                     )
@@ -144,7 +145,7 @@ class PartWriter:
             self._open()
         assert self._file is not None
         self._wait(UNDER_WAY - size)
-        self._under_way.append((size, self._file.write(rows.to_arrow().cast(self.schema), rows.height)))
+        self._under_way.append((size, self._file.write(_as_table(rows, self.schema), rows.height)))
         self._in_part += rows.height
         self._part_bytes += size
         if self._in_part >= self.part_rows or self._part_bytes >= PART_BYTES:
@@ -206,11 +207,16 @@ def arrow_schema(schema: Mapping[str, pl.DataType]) -> pa.Schema:
     return pl.DataFrame(schema=dict(schema)).to_arrow().schema
 
 
+def _as_table(rows: pl.DataFrame, schema: pa.Schema) -> pa.Table:
+    table = rows.to_arrow()
+    return table if table.schema.equals(schema) else table.cast(schema)  # a cast loads pyarrow.compute, even where it has nothing to do
+
+
 def write_parquet(rows: pl.DataFrame, path: Path) -> None:
     """One small table (dropped rows, pairs, …) with the same bytes for the same rows."""
     with pq.ParquetWriter(path, arrow_schema(rows.schema), compression="zstd") as file:
         for at in range(0, rows.height, 1 << 16):
-            file.write_table(rows[at : at + (1 << 16)].to_arrow().cast(file.schema))
+            file.write_table(_as_table(rows[at : at + (1 << 16)], file.schema))
 
 
 def write_ipc(rows: pl.DataFrame, path: Path) -> None:
