@@ -136,13 +136,24 @@ def _picture(points: pl.DataFrame, places: np.ndarray, colours: dict[str, str]) 
 def _texts(found: dict[str, Stage], kept: pl.DataFrame) -> pl.Series:
     """How each of the rows begins."""
     folder = [stage for name, stage in found.items() if name != "format"][-1].folder
-    texts = pl.concat([batch.join(kept, on=["id", "source", "line"], how="semi").select("id", "text") for batch in rows.batches(folder)])
-    return kept.join(texts.unique("id", keep="first"), on="id", how="left", maintain_order="left")["text"].fill_null("").str.slice(0, TEXT)
+    texts: dict[str, str] = {}
+    for batch in rows.batches(folder):
+        for key, text in batch.join(kept, on=["id", "source", "line"], how="semi", maintain_order="left").select("id", "text").rows():
+            texts.setdefault(key, (text or "")[:TEXT])
+    return pl.Series("text", [texts.get(key, "") for key in kept["id"]], dtype=pl.String)
 
 
 def _removed(found: dict[str, Stage], looked: Sample, weights: np.ndarray) -> tuple[pl.DataFrame, np.ndarray]:
     """Some removed rows (source, line, label, stage, text) with vectors of the same kind as the kept ones have."""
-    frames = [pl.DataFrame(schema={name: pl.String() for name in ("id", "source", "label", "stage", "text")} | {"line": pl.Int64()})]
+    columns = {
+        "id": pl.String(),
+        "source": pl.String(),
+        "line": pl.Int64(),
+        "label": pl.String(),
+        "text": pl.String(),
+        "stage": pl.String(),
+    }
+    taken: list[tuple[Any, ...]] = []  # values, not frames: these would hold the texts of the whole batches
     for name in STAGES:
         if name not in found:
             continue
@@ -150,11 +161,9 @@ def _removed(found: dict[str, Stage], looked: Sample, weights: np.ndarray) -> tu
         ids = pl.concat([batch.select("id") for batch in found[name].batches(columns=["id"])] or [pl.DataFrame(schema={"id": pl.String()})])
         drawn = ids.unique(maintain_order=True)
         chosen = drawn[np.argsort(record.draws(drawn["id"]), kind="stable")[: REMOVED // len(STAGES)]] if drawn.height else drawn
-        frames += [
-            _with_text(batch.join(chosen, on="id", how="semi", maintain_order="left")).with_columns(pl.lit(name).alias("stage"))
-            for batch in store.batches(found[before].folder, ["id", "source", "line", "label", "messages"])
-        ]
-    gone = pl.concat([frame.select(frames[0].columns) for frame in frames]).unique(["stage", "id"], keep="first", maintain_order=True)
+        for batch in store.batches(found[before].folder, ["id", "source", "line", "label", "messages"]):
+            taken += [(*row, name) for row in _with_text(batch.join(chosen, on="id", how="semi", maintain_order="left")).rows()]
+    gone = pl.DataFrame(taken, schema=columns, orient="row").unique(["stage", "id"], keep="first", maintain_order=True)
     if looked.made_by == "words and letters":
         made = wordvectors.vectors(gone["text"], weights)
     else:
