@@ -91,7 +91,7 @@ def test_no_planted_value_stands_anywhere_after_scrub(built: Path) -> None:
         for path in (built / "data" / name).rglob("*")
         if path.suffix in (".json", ".md", ".jinja", ".tsv")
     ]
-    texts += [path.read_bytes() for path in (built / "reports").iterdir()]
+    texts += [path.read_bytes() for path in (built / "reports").rglob("*") if path.is_file()]
     for name in downstream:
         for path in (built / "data" / name).rglob("*.parquet"):
             texts.append(json.dumps(pl.read_parquet(path).to_dicts(), ensure_ascii=False, default=str).encode())
