@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import llvmlite.binding
 import numba
 import xxhash
 
@@ -27,6 +28,10 @@ def _sources() -> str:
 
 numba.config.CACHE_DIR = str(  # type: ignore[attr-defined]
     _HERE / "__pycache__" / f"compiled-{_sources()}"
+)
+# LLVM takes half of AVX-512's width for fear of a lower clock; here the whole signs a quarter faster.
+numba.config.CPU_FEATURES = (  # type: ignore[attr-defined]
+    f"{llvmlite.binding.get_host_cpu_features().flatten()},-prefer-256-bit"
 )
 T = TypeVar("T")
 U = TypeVar("U")

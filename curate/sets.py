@@ -22,6 +22,7 @@ CHARACTERS_MORE = 10  # how many times as many rows make a character shingle boi
 STEP = 16  # hashes between two looks at whether the sets can still be alike
 ROOM = 8  # counters for each time that the limit goes into all shingles: few are then full by chance
 EXPECTED = 125  # of a sample of the rows, how many have a shingle that is just boilerplate
+SPARSE = 1 << 16  # places of a table of boilerplate, up to which it is sparse: it then stays near the processor
 PIECE = 1 << 13  # rows that a thread takes at once
 
 
@@ -134,9 +135,12 @@ def _frequent(sets: Sets, grain: int, limit: int, draw: np.ndarray) -> np.ndarra
 @compiled
 def _table(hashes: np.ndarray) -> np.ndarray:
     """Hashes (u32) by their lower bits, 0 where there is none: open addressing, a power of two long, empty for no hashes. (A shingle
-    with the hash 0 is never boilerplate.)"""
+    with the hash 0 is never boilerplate.)
+
+    Nearly all that is looked up is not there, and where most places are empty the processor can foretell that: sparse while it is small.
+    """
     size = 0 if len(hashes) == 0 else 16
-    while size < 8 * len(hashes):
+    while size < 8 * len(hashes) or size < min(64 * len(hashes), SPARSE):
         size *= 2
     table = np.zeros(size, dtype=np.uint32)
     for value in hashes:
