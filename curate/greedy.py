@@ -1,6 +1,7 @@
 """The greedy pass of dedup_near: rows from best to worst, each against the rows kept before it that share a bucket with it."""
 
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
@@ -8,11 +9,12 @@ import numpy as np
 from curate.compiled import compiled, in_threads
 from curate.lsh import Buckets
 from curate.memory import starts
-from curate.sets import Boilerplate, Sets, likeness
+from curate.sets import Boilerplate, Sets, Table, likeness
 from curate.stage import default_workers
 
 MOST_PAIRS = 100_000  # rows of the table `pairs`; above it, a sample by hash of the ids
 BLOCK = 4096  # rows of a crowd that meet the rows kept before them at the same time, in threads, and then each other
+SHARES = 8  # for each thread: whoever is done takes the next
 CROWD = 8  # a component with more than one part in so many of the work is shared by all threads
 
 
@@ -55,7 +57,7 @@ def decide(
     kept first, until one is found that it duplicates.
     """
     rows, threads = buckets.rows, default_workers()
-    crowd, shares = _shared_out(buckets, np.argsort(rank[rows], kind="stable"), threads)
+    crowd, shares = _shared_out(buckets, np.argsort(rank[rows], kind="stable"), SHARES * threads)
     state = _State.of(sets, boilerplate, left, buckets, np.concatenate((crowd, *shares)), known[rows], draw[rows])
     limits = (rule.threshold, rule.answers, rule.near_miss)
     notes = [_Notes.empty(len(rows)) for _ in range(threads)]
@@ -67,7 +69,16 @@ def decide(
             pass  # with what was kept in earlier blocks
         _meet(*state, *notes[0], first, last, first, *limits)  # with one another, from best to worst
     cuts = len(crowd) + starts(np.array([len(share) for share in shares]))
-    for _ in in_threads(lambda part: _meet(*state, *part[0], *part[1:], 0, *limits), _parts(notes, cuts)):
+    unused: SimpleQueue[_Notes] = SimpleQueue()
+    for note in notes:
+        unused.put(note)
+
+    def meet_share(share: int) -> None:
+        note = unused.get()
+        _meet(*state, *note, int(cuts[share]), int(cuts[share + 1]), 0, *limits)
+        unused.put(note)
+
+    for _ in in_threads(meet_share, range(len(shares))):
         pass
     dropped = state.kept_by >= 0
     kept_by, similarity = np.full(len(rank), -1, dtype=np.int64), np.zeros(len(rank))
@@ -82,21 +93,23 @@ def _parts(notes: "list[_Notes]", cuts: np.ndarray) -> "list[tuple[_Notes, int, 
     return [(note, int(cuts[at]), int(cuts[at + 1])) for at, note in enumerate(notes)]
 
 
-def _shared_out(buckets: Buckets, order: np.ndarray, threads: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """(the rows of crowds, the other rows, shared out among threads), each in `order`.
+def _shared_out(buckets: Buckets, order: np.ndarray, shares: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """(the rows of crowds, the other rows in `shares` of about as much work), each in `order`.
 
     Rows that no chain of shared buckets connects never meet, so a thread can take whole components from the first row to the last. A
-    component with more than one part in `CROWD` of the work is a crowd, which all threads share. (What is a crowd decides which of several
-    duplicates a row is compared with first, so it must not depend on the number of threads.)
+    component with more than one part in `CROWD` of the bucket places is a crowd, which all threads share. (What is a crowd decides which of
+    several duplicates a row is compared with first, so it must not depend on the number of threads.)
     """
     component = _components(buckets.starts, buckets.bucket, buckets.count)
-    work = np.bincount(component, weights=np.diff(buckets.starts), minlength=len(order))
-    in_crowd = work > max(work.sum() / CROWD, BLOCK)
-    place = np.empty(len(work), dtype=np.int64)
-    place[np.argsort(-work, kind="stable")] = np.arange(len(work))
-    turn = place % (2 * threads)
-    thread = np.where(in_crowd, -1, np.minimum(turn, 2 * threads - 1 - turn))[component[order]]  # to and fro: as much work for each
-    return order[thread < 0], [order[thread == each] for each in range(threads)]
+    slots = np.diff(buckets.starts)
+    places = np.bincount(component, weights=slots, minlength=len(order))
+    in_crowd = places > max(places.sum() / CROWD, BLOCK)
+    meetings = np.bincount(np.repeat(component, slots), weights=np.bincount(buckets.bucket)[buckets.bucket], minlength=len(order))
+    place = np.empty(len(meetings), dtype=np.int64)
+    place[np.argsort(-meetings, kind="stable")] = np.arange(len(meetings))
+    turn = place % (2 * shares)
+    share = np.where(in_crowd, -1, np.minimum(turn, 2 * shares - 1 - turn))[component[order]]  # to and fro: the first has the most work
+    return order[share < 0], [order[share == each] for each in range(shares)]
 
 
 SAMPLED, CHECKED, CONFLICTS = 0, 1, 2  # places in `_Notes.counts`
@@ -109,7 +122,7 @@ class _State(NamedTuple):
     starts: np.ndarray
     parts: np.ndarray
     left: np.ndarray
-    tables: tuple[np.ndarray, np.ndarray]
+    tables: tuple[Table, Table]
     slots: np.ndarray  # where the buckets of each row start
     bucket: np.ndarray  # of each slot
     owner: np.ndarray  # i32, row of each slot
@@ -206,7 +219,7 @@ def _meet(
     start: np.ndarray,
     parts: np.ndarray,
     left: np.ndarray,
-    tables: tuple[np.ndarray, np.ndarray],
+    tables: tuple[Table, Table],
     slots: np.ndarray,
     bucket: np.ndarray,
     owner: np.ndarray,

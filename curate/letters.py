@@ -25,10 +25,15 @@ def _fold_table() -> np.ndarray:
         folded = unicodedata.normalize("NFKC", char).lower()
         if point >= 0x80 and (char.isspace() or folded == " "):
             table[point] = 32
-        elif len(folded) == 1 and not unicodedata.combining(char) and unicodedata.category(char)[0] not in "CM" and folded not in "σς":
+        elif len(folded) == 1 and not _joins(char) and folded not in "σς":
             table[point] = ord(folded)
     table[1:0x80] = [ord(chr(point).lower()) for point in range(1, 0x80)]
     return table
+
+
+def _joins(char: str) -> bool:
+    """May it become one with the character before it? Marks and Korean vowels and finals do; of what is not assigned yet, nobody knows."""
+    return bool(unicodedata.combining(char)) or unicodedata.category(char) in ("Mn", "Mc", "Me", "Cn") or 0x1100 <= ord(char) < 0x1200
 
 
 @compiled
@@ -107,7 +112,8 @@ def hard_texts(data: np.ndarray, first: np.ndarray, last: np.ndarray, hard: np.n
             if data[at] < 0xC0:
                 continue  # ASCII, or not the first byte of a character
             point, _ = _decoded(data, at)
-            plain = 0x3400 <= point < 0xA000 or 0xAC00 <= point < 0xD7A4  # ideographs and Hangul fold to themselves
+            # Ideographs, Hangul and emoji fold to themselves.
+            plain = 0x3400 <= point < 0xA000 or 0xAC00 <= point < 0xD7A4 or 0x1F300 <= point < 0x1FB00
             if not plain and (point >= TABLE or hard[point]):
                 out[count] = row
                 count += 1

@@ -15,7 +15,7 @@ import numpy as np
 from curate.compiled import compiled, in_threads
 from curate.memory import starts
 from curate.record import ParamsError
-from curate.sets import PIECE, REST, Boilerplate, Sets, is_common
+from curate.sets import PIECE, REST, Boilerplate, Sets, Table, is_common
 
 EMPTY = np.uint32(0xFFFFFFFF)  # the signature of an empty set, as in datasketch
 AT_ONCE = 4  # shingles between two stores of a signature's minima
@@ -122,7 +122,7 @@ def _band_keys(
     parts: np.ndarray,
     row: np.ndarray,
     grain: np.ndarray,
-    tables: tuple[np.ndarray, np.ndarray],
+    tables: tuple[Table, Table],
     a: np.ndarray,
     b: np.ndarray,
     keys: np.ndarray,
@@ -135,7 +135,7 @@ def _band_keys(
         first = start[at] + (np.int64(parts[at, 0]) + np.int64(parts[at, 1]) if of else 0)
         some = hashes[first : first + np.int64(left[at, of])]
         table = tables[of]
-        if len(table):
+        if len(table[0]):
             if len(kept) < len(some):
                 kept = np.empty(2 * len(some), dtype=np.uint32)
             count = 0

@@ -5,7 +5,7 @@ import polars as pl
 
 from curate.compiled import compiled
 from curate.memory import starts
-from curate.sets import Boilerplate, Sets, likeness
+from curate.sets import Boilerplate, Sets, Table, likeness
 
 
 def matches(index: pl.Series, queries: pl.Series, threshold: float, boilerplate: Boilerplate | None = None) -> pl.DataFrame:
@@ -51,7 +51,7 @@ def _pairwise(
     start: np.ndarray,
     parts: np.ndarray,
     left: np.ndarray,
-    tables: tuple[np.ndarray, np.ndarray],
+    tables: tuple[Table, Table],
     a: np.ndarray,
     b: np.ndarray,
 ) -> np.ndarray:

@@ -6,7 +6,7 @@ import polars as pl
 from curate import lsh
 from curate.compiled import compiled
 from curate.memory import starts
-from curate.sets import Boilerplate, Sets, likeness
+from curate.sets import Boilerplate, Sets, Table, likeness
 
 REMEMBERED = 1 << 20  # pairs that were compared last and need no second look
 ENOUGH = 20  # like rows of another side that are listed for a row, at least
@@ -43,7 +43,7 @@ def _search(  # noqa: PLR0912 one loop, compiled
     start: np.ndarray,
     parts: np.ndarray,
     left: np.ndarray,
-    tables: tuple[np.ndarray, np.ndarray],
+    tables: tuple[Table, Table],
     owner: np.ndarray,
     ends: np.ndarray,
     side: np.ndarray,

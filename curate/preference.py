@@ -51,7 +51,7 @@ def traits(batch: pl.DataFrame, answers: pl.Series | None = None) -> pl.DataFram
         answer = answer.str.strip_chars_end()
         end = answer.str.tail(1)
     cut_off, synthetic = np.zeros(batch.height, dtype=bool), np.zeros(batch.height, dtype=bool)
-    open_ended = end.str.contains(CUT_OFF).arg_true()
+    open_ended = (end.str.contains(CUT_OFF) & (answer.str.len_bytes() > 20)).arg_true()  # shorter, it has no ten words
     for chars in (ENOUGH, None):  # ten words are nearly always among so many characters; only the rest is counted to its end
         many = (answer.gather(open_ended).str.head(chars or 1 << 40).str.count_matches(r"\s+") >= 10).to_numpy()
         cut_off[open_ended.to_numpy()[many]] = True

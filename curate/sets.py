@@ -22,8 +22,10 @@ CHARACTERS_MORE = 10  # how many times as many rows make a character shingle boi
 STEP = 16  # hashes between two looks at whether the sets can still be alike
 ROOM = 8  # counters for each time that the limit goes into all shingles: few are then full by chance
 EXPECTED = 125  # of a sample of the rows, how many have a shingle that is just boilerplate
-SPARSE = 1 << 16  # places of a table of boilerplate, up to which it is sparse: it then stays near the processor
+BITS, MOST = 64, 1 << 21  # bits of a table of boilerplate for each hash, and at most
 PIECE = 1 << 13  # rows that a thread takes at once
+
+Table = tuple[np.ndarray, np.ndarray]  # of boilerplate: see `_table`
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Boilerplate:
     """The shingles that too many rows share, by characters and by words."""
 
     hashes: tuple[np.ndarray, np.ndarray]  # u32, sorted
-    tables: tuple[np.ndarray, np.ndarray]  # the same for `is_common`
+    tables: tuple[Table, Table]  # the same for `is_common`
 
     @staticmethod
     def none() -> "Boilerplate":
@@ -128,27 +130,39 @@ def _frequent(sets: Sets, grain: int, limit: int, draw: np.ndarray) -> np.ndarra
         return none
     table = _table(candidates)
     rows = in_threads(lambda piece: _rows_with(piece.hashes, piece.starts, piece.parts, grain, table), sets.pieces())
-    often = sum(rows, np.zeros(len(table), dtype=np.int64))
-    return np.sort(table[often > limit])
+    often = sum(rows, np.zeros(len(table[0]), dtype=np.int64))
+    return np.sort(table[0][often > limit])
 
 
 @compiled
-def _table(hashes: np.ndarray) -> np.ndarray:
-    """Hashes (u32) by their lower bits, 0 where there is none: open addressing, a power of two long, empty for no hashes. (A shingle
-    with the hash 0 is never boilerplate.)
+def _table(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes (u32) to look others up in: (slots, bits).
 
-    Nearly all that is looked up is not there, and where most places are empty the processor can foretell that: sparse while it is small.
+    In `slots` they lie by their lower bits, 0 where there is none: open addressing, a power of two long, empty for no hashes. (A shingle
+    with the hash 0 is never boilerplate.) `bits` (u64) has a bit for each: most of what is looked up is not there, and few bits tell that
+    from the processor's own memory.
     """
-    size = 0 if len(hashes) == 0 else 16
-    while size < 8 * len(hashes) or size < min(64 * len(hashes), SPARSE):
+    size, bits = 0 if len(hashes) == 0 else 16, 64
+    while size < 8 * len(hashes):
         size *= 2
-    table = np.zeros(size, dtype=np.uint32)
+    while bits < min(BITS * len(hashes), MOST):
+        bits *= 2
+    table, marks = np.zeros(size, dtype=np.uint32), np.zeros(bits // 64, dtype=np.uint64)
     for value in hashes:
         at = np.int64(value) & (size - 1)
         while table[at] != 0:
             at = (at + 1) & (size - 1)
         table[at] = value
-    return table
+        bit = np.uint64(value) & np.uint64(bits - 1)
+        marks[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
+    return table, marks
+
+
+@compiled
+def _marked(value: np.uint32, bits: np.ndarray) -> Any:
+    """May a hash be in a table?"""
+    bit = np.uint64(value) & np.uint64(64 * len(bits) - 1)
+    return bits[bit >> np.uint64(6)] >> (bit & np.uint64(63)) & np.uint64(1)
 
 
 def _power_of_two(least: int) -> int:
@@ -188,15 +202,18 @@ def _in_cells(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: i
 
 
 @compiled
-def _rows_with(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: int, table: np.ndarray) -> np.ndarray:
-    """How many rows have the hash of each place of a table."""
-    rows, mask = np.zeros(len(table), dtype=np.int64), len(table) - 1
+def _rows_with(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: int, table: Table) -> np.ndarray:
+    """How many rows have the hash of each slot of a table."""
+    slots, bits = table
+    rows, mask = np.zeros(len(slots), dtype=np.int64), len(slots) - 1
     for row in range(len(parts)):
         first, last = _bounds(start, parts, row, grain)
         for at in range(first, last):
+            if not _marked(hashes[at], bits):
+                continue
             place = np.int64(hashes[at]) & mask
-            while table[place] != 0:
-                if table[place] == hashes[at]:
+            while slots[place] != 0:
+                if slots[place] == hashes[at]:
                     rows[place] += 1
                     break
                 place = (place + 1) & mask
@@ -204,21 +221,22 @@ def _rows_with(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: 
 
 
 @compiled
-def is_common(value: np.uint32, table: np.ndarray) -> bool:
+def is_common(value: np.uint32, table: Table) -> bool:
     """Is a hash among the boilerplate of its grain? The table may be empty: then nothing is."""
-    mask = len(table) - 1
-    if mask < 0:
+    slots, bits = table
+    if not _marked(value, bits):
         return False
+    mask = len(slots) - 1
     place = np.int64(value) & mask
-    while table[place] != 0:
-        if table[place] == value:
+    while slots[place] != 0:
+        if slots[place] == value:
             return True
         place = (place + 1) & mask
     return False
 
 
 @compiled
-def _subtract(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: int, table: np.ndarray, rest: np.ndarray) -> None:
+def _subtract(hashes: np.ndarray, start: np.ndarray, parts: np.ndarray, grain: int, table: Table, rest: np.ndarray) -> None:
     for row in range(len(parts)):
         first, last = _bounds(start, parts, row, grain)
         for at in range(first, last):
@@ -247,7 +265,7 @@ def _shared(hashes: np.ndarray, a: Any, end_a: Any, b: Any, end_b: Any, least: f
 
 
 @compiled
-def _shared_common(hashes: np.ndarray, a: Any, end_a: Any, b: Any, end_b: Any, table: np.ndarray) -> int:
+def _shared_common(hashes: np.ndarray, a: Any, end_a: Any, b: Any, end_b: Any, table: Table) -> int:
     """How many hashes two sorted runs share that are boilerplate."""
     shared = 0
     while a < end_a and b < end_b:
@@ -265,7 +283,7 @@ def likeness(
     start: np.ndarray,
     parts: np.ndarray,
     left: np.ndarray,
-    tables: tuple[np.ndarray, np.ndarray],
+    tables: tuple[Table, Table],
     a: int,
     b: int,
     floor: float,

@@ -47,6 +47,20 @@ def test_folding_here_is_the_folding_of_the_record(text: str) -> None:
         assert same[0] == same[1] == same[2]
 
 
+@pytest.mark.parametrize("text", ["한국어 문장은 이렇게 씁니다", "e\u0301t\u00e9", "ｱﾊﾟｰﾄ", "1\u03382", "\u0995\u09c7\u09be"])
+def test_composed_and_decomposed_forms_are_the_same(text: str) -> None:
+    forms = [unicodedata.normalize(form, text) for form in ("NFC", "NFD", "NFKC", "NFKD")]
+    made = shingles(pl.Series(forms)).to_list()
+    assert made[0] == made[1] == made[2] == made[3]
+
+
+@pytest.mark.parametrize("text", ["\x96 of \u200e control", "well 😊👍🏽 done", "\ufeffstart", "a soft a\u00adb hyphen"])
+def test_what_needs_no_fold_folds_to_itself(text: str) -> None:
+    """Twice: by table, and beside a character for which the whole text is folded before."""
+    alone, beside = (set(shingles(pl.Series([each])).to_list()[0]["hashes"]) for each in (text, f"{text} ﬁ"))
+    assert alone <= beside
+
+
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     texts = ["", "naïve 𝒳𝒴 emoji 🙂🙂🙂", "ab", "the same text as ever", None, "x" * 900, "e\u0301t\u00e9 " * 80]
     whole = shingles(pl.Series(texts)).to_list()
