@@ -11,6 +11,7 @@ anything else.
 """
 
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -61,7 +62,17 @@ class Context:
 
 def prepare(params: Params) -> Context:
     """The banding. Raises ParamsError if recall cannot be reached."""
-    return Context(lsh.bands(params.threshold, params.permutations, params.recall), None)
+    context = Context(lsh.bands(params.threshold, params.permutations, params.recall), None)
+    threading.Thread(target=_load_loops, args=(params, context), daemon=True).start()
+    return context
+
+
+def _load_loops(params: Params, context: Context) -> None:
+    """Have the compiled loops loaded while the first rows are read: a tenth of a second of every start."""
+    message = {"role": "text", "content": "The same words. " * 20, "extra": None}
+    rows = pl.DataFrame([{"id": f"{at:032x}", "messages": [message]} for at in range(2)])
+    batch = pl.concat([record.empty({"row": pl.UInt32(), "split": pl.String(), **record.SCHEMA}), rows], how="diagonal_relaxed")
+    plan(survey(batch, params, context).with_columns(pl.lit(False).alias("known")), params, context)
 
 
 def survey(batch: pl.DataFrame, params: Params, context: Context) -> pl.DataFrame:

@@ -47,7 +47,7 @@ for _name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):  # every part of Fine
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads do not spin: five times faster on a busy machine
 IN_MEMORY = 64 << 20  # bytes of surveys that are held before others go to disk: more costs memory and, in pages made, time
-HELD = 128 << 20  # bytes of columns: smaller input is read once, and held between survey and rows
+HELD = 192 << 20  # bytes of columns of the input that are held between survey and rows, so that they are read once
 INLINE_BATCHES = 1  # input of at most this many batches (or `Stage.inline`) is done in this process: starting workers costs more
 
 
@@ -183,7 +183,7 @@ class _Run:
         self.rows_in = self.kept = self.added = self.in_memory = 0
         self.writing: deque[Future[None]] = deque()
         self.tables_written: list[Future[None]] = []
-        self.held: list[pl.DataFrame] = []  # the batches of a small `in_dir`, so that it is read once
+        self.held: list[pl.DataFrame] = []  # the first batches of `in_dir`: up to HELD bytes
 
     def metrics(self) -> dict[str, Any]:
         context = self.stage.prepare(self.params) if self.stage.prepare else None
@@ -239,15 +239,17 @@ class _Run:
         return pl.concat(frames, rechunk=False)
 
     def _read(self, folder: Path) -> Iterator[pl.DataFrame]:
-        """The batches of a folder; those of a small `in_dir` are read once and held."""
-        if folder is not self.in_dir or not self.stage.threads or sum(part.bytes for part in store.parts(folder)) > HELD:
+        """The batches of a folder; the first ones of `in_dir` are read once and held."""
+        if folder is not self.in_dir or not self.stage.threads:
             yield from store.batches(folder)
-        elif self.held:
-            yield from self.held
-        else:
-            for batch in store.batches(folder):
+            return
+        yield from self.held
+        size = HELD if self.held else 0
+        for batch in store.batches(folder, skip=len(self.held)):
+            size += int(batch.estimated_size())
+            if size <= HELD:
                 self.held.append(batch)
-                yield batch
+            yield batch
 
     def _rows(self, plan: Plan) -> None:
         work: Callable[[pl.DataFrame], Outcome] = _keep_all

@@ -65,13 +65,22 @@ def _size(path: Path) -> tuple[int, int]:
         raise InputError(f"{path}: not a readable parquet file ({error}). Remove it and run the stage that wrote it again.") from None
 
 
-def batches(folder: Path, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
-    """The rows of all parts in batches, with two columns in front: `row` (u32, position in the whole) and `split`."""
+def batches(folder: Path, columns: list[str] | None = None, skip: int = 0) -> Iterator[pl.DataFrame]:
+    """The rows of all parts in batches, with two columns in front: `row` (u32, position in the whole) and `split`. `skip`: without the
+    first so many batches."""
     at = 0
     for part in parts(folder):
         with pq.ParquetFile(part.path) as file:
             for group in range(file.num_row_groups):  # on its own: a batch over several would undo their limit in bytes
+                rows_of_group = file.metadata.row_group(group).num_rows
+                batches_of_group = -(-rows_of_group // GROUP_ROWS)
+                if skip >= batches_of_group:
+                    at, skip = at + rows_of_group, skip - batches_of_group
+                    continue
                 for batch in file.iter_batches(GROUP_ROWS, row_groups=[group], columns=columns):
+                    if skip:
+                        at, skip = at + batch.num_rows, skip - 1
+                        continue
                     rows = pl.Series(Exported(batch)).struct.unnest()
                     yield rows.select(
                         pl.int_range(at, at + rows.height, dtype=pl.UInt32).alias("row"), pl.lit(part.split).alias("split"), pl.all()

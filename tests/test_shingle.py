@@ -4,11 +4,13 @@ import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate import shingle
 from curate.shingle import LONG, SHORT, shingles, spelled
 
 LETTERS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -34,6 +36,18 @@ def test_as_many_shingles_as_the_definition_has(texts: list[tuple[str, str]]) ->
         starts = [sum(counted[:at]) for at in range(5)]
         for start, stop in pairwise(starts):
             assert row["hashes"][start:stop] == sorted(set(row["hashes"][start:stop]))
+
+
+@pytest.mark.parametrize("spread", [1 << 32, 1 << 20, 50])
+def test_sets_are_sorted_without_repeats(spread: int) -> None:
+    """Random hashes, hashes that share their upper bits, and few hashes again and again."""
+    draw = np.random.default_rng(3)
+    room = shingle._sorting_room(70_000)
+    for count in (1, 2, 3, 15, 16, 17, 300, 5_000, 70_000):
+        values = draw.integers(0, spread, count + 2, dtype=np.uint32)
+        expected = np.unique(values[1:-1])
+        kept = shingle._distinct(values, 1, count, room)
+        assert values[1 : 1 + kept].tolist() == expected.tolist()
 
 
 @settings(max_examples=100, deadline=None)
