@@ -170,11 +170,25 @@ class Buckets:
         entries, bands = sketch.keys.shape
         bucket = np.empty((entries, bands), dtype=np.int32)
         counts = list(in_threads(partial(_number, sketch.keys, bucket), range(bands)))
-        bucket += np.where(bucket >= 0, starts(np.array(counts, dtype=np.int32))[:-1].astype(np.int32), np.int32(0))
-        shared = (bucket >= 0).sum(axis=1)
-        rows, of_entry = np.unique(sketch.row[shared > 0], return_inverse=True)
-        sizes = np.bincount(of_entry, weights=shared[shared > 0], minlength=len(rows)).astype(np.int64)
-        return Buckets(rows, starts(sizes), bucket[bucket >= 0], sum(counts))
+        of_entry = np.empty(entries, dtype=np.int64)
+        joined = _joined(bucket, starts(np.array(counts, dtype=np.int64)).astype(np.int32), of_entry)
+        met = of_entry > 0
+        rows, at = np.unique(sketch.row[met], return_inverse=True)
+        sizes = np.bincount(at, weights=of_entry[met], minlength=len(rows)).astype(np.int64)
+        return Buckets(rows, starts(sizes), joined, sum(counts))
+
+
+@compiled
+def _joined(bucket: np.ndarray, first: np.ndarray, of_entry: np.ndarray) -> np.ndarray:
+    """The buckets of all entries that share one, numbered through (band by band from `first` on); `of_entry` gets how many each has."""
+    out, count = np.empty(bucket.size, dtype=np.int32), 0
+    for entry in range(len(bucket)):
+        before = count
+        for band in range(bucket.shape[1]):
+            out[count] = bucket[entry, band] + first[band]
+            count += bucket[entry, band] >= 0
+        of_entry[entry] = count - before
+    return out[:count].copy()
 
 
 @compiled

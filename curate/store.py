@@ -25,7 +25,7 @@ from curate.record import SPLITS, InputError
 GROUP_ROWS = 4096  # rows of one row group, which is also one batch of work
 GROUP_BYTES = 32 << 20  # a row group closes at this size, so that a batch of long documents fits in memory
 PART_ROWS = 250_000
-PART_BYTES = 256 << 20
+PART_BYTES = 128 << 20  # a part is encoded by a thread of its own: the end of one beside the start of the next
 UNDER_WAY = 128 << 20  # bytes of row groups that may wait to be encoded
 OUTPUTS = ("kept", "metrics.json", "base.json", "adapter")  # one of these is in every output folder
 LOCK = ".under-way"  # in a folder that is being written
