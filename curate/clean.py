@@ -85,18 +85,25 @@ def prepare(params: Params) -> None:
 
 def rows(batch: pl.DataFrame, params: Params, context: None) -> Outcome:
     """The batch with its texts repaired, and without the rows that a filter objects to."""
-    repaired, counts = repair(batch, params)
+    repaired, changed = repair(batch, params)
     seen = rules.facts(repaired)
     left, hits = seen, list[tuple[str, rules.Hit]]()
     for reason, find in _filters(params):
         found = find(left)
         hits += [(reason, hit) for hit in found]
         left = left.filter(~pl.col("at").is_in([hit.at for hit in found])) if found else left
-    return Outcome(repaired[left["at"]], _as_dropped(repaired, hits), counts=counts)
+    counts = {f"repaired_{name}": len(at) for name, at in changed.items()}
+    return Outcome(repaired[left["at"]], _as_dropped(repaired, hits), counts=counts, tables={"repaired": _repaired(batch, changed)})
 
 
-def repair(batch: pl.DataFrame, params: Params) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Every text repaired in the order of `repairs.REPAIRS`; `repaired_<name>` counts the rows that each one changed.
+def _repaired(batch: pl.DataFrame, changed: dict[str, list[int]]) -> pl.DataFrame:
+    """The table `repaired`: a row for each row and repair that changed it, dropped rows too."""
+    each = [batch[at].select("id", "source", "line", pl.lit(name).alias("repair")) for name, at in changed.items()]
+    return pl.concat([batch.head(0).select("id", "source", "line", pl.lit("").alias("repair")), *each])
+
+
+def repair(batch: pl.DataFrame, params: Params) -> tuple[pl.DataFrame, dict[str, list[int]]]:
+    """Every text repaired in the order of `repairs.REPAIRS`, and by name the positions of the rows that each one changed.
 
     One repair can uncover work for another (`&amp;nbsp;`, or mojibake with a zero-width space inside), so texts that changed go round
     again until they do not.
@@ -119,9 +126,8 @@ def repair(batch: pl.DataFrame, params: Params) -> tuple[pl.DataFrame, dict[str,
         active = active.filter(before.gather(active).ne_missing(content.gather(active)))
         if not len(active):
             break
-    counts = {f"repaired_{name}": len(at) for name, at in rows_changed.items()}
-    untouched = not any(rows_changed.values())
-    return (batch if untouched else record.with_texts(batch, flat.with_columns(content.alias("content")))), counts
+    repaired = record.with_texts(batch, flat.with_columns(content.alias("content"))) if any(rows_changed.values()) else batch
+    return repaired, {name: sorted(at) for name, at in rows_changed.items()}
 
 
 def _no_markup_rows(row: pl.Series, content: pl.Series, active: pl.Series, needed: pl.Expr) -> pl.Series:

@@ -11,7 +11,7 @@ import pytest
 from curate import dedup_exact, record, report, stage
 from curate.params import check_section, read_params
 from curate.pii.settings import ScrubParams
-from curate.reporting import charts, gates, gather, samples, truth
+from curate.reporting import charts, gates, gather, meanings, samples, truth, worth
 from tests.helpers import ROOT, chat, frame, section, write_input
 from train.allowed import METHODS, PAIRS
 
@@ -109,7 +109,8 @@ def test_a_label_that_lost_most_of_its_rows_is_warned_of(written: Path) -> None:
     [gate] = [
         each for each in gates.check(numbers, section("report", report.Params).gates, "sft") if each["name"] == "Rows lost in one label"
     ]
-    assert (gate["state"], gate["value"], gate["sentence"]) == ("warn", "95.0%", "'rare' lost most; 1 of 2 labels are over the limit.")
+    told = "'rare' lost most; 1 of 2 labels are over the limit. Rows without a label do not count."
+    assert (gate["state"], gate["value"], gate["sentence"]) == ("warn", "95.0%", told)
 
 
 def test_nothing_of_the_data_is_active(written: Path) -> None:
@@ -249,3 +250,34 @@ def test_a_broken_truth_file_is_a_clear_error(scored_stages: dict[str, gather.St
     (tmp_path / "truth.jsonl").write_text("{")
     with pytest.raises(record.InputError, match="truth"):
         truth.score(tmp_path / "truth.jsonl", scored_stages, 0.8)
+
+
+def test_the_first_screen_names_what_no_gate_catches_and_links_to_it(written: Path) -> None:
+    numbers, page = orjson.loads((written / "curation.json").read_bytes()), (written / "curation.html").read_text()
+    first = page[: page.index('<section id="gates"')]
+    for each in numbers["worth_a_look"]:
+        assert f'href="#{each["section"]}"' in first and f'id="{each["section"]}"' in page
+    for gate in numbers["gates"]:
+        assert f'href="#{gate["section"]}"' in page
+
+
+def test_what_is_worth_a_look() -> None:
+    kinds = {kind: {"found": 0, "listed": 0} for kind in ("conflict", "near_leak", "near_miss")}
+    numbers: dict[str, Any] = {
+        "suspicious": {"kinds": kinds, "labels": {"sure": 0, "rows": 10, "agree": 0.9}},
+        "personal": {},
+        "waterfall": [{"stage": "clean", "enabled": True}],
+    }
+    assert worth.a_look(numbers) == []
+    kinds["conflict"]["found"], numbers["suspicious"]["labels"]["sure"] = 4, 3
+    numbers["personal"] = {"not_searched": ["LOCATION"], "why": "No model."}
+    numbers["waterfall"] = [{"stage": "dedup_semantic", "enabled": False}]
+    told = [each["told"] for each in worth.a_look(numbers)]
+    assert told[0].startswith("4 rows share a prompt") and told[1].startswith("3 of 10 labels are doubtful") and "90%" in told[1]
+    assert told[2] == "Not searched for: LOCATION. No model." and told[3].startswith("dedup_semantic is off: ")
+
+
+def test_every_reason_of_the_docs_has_a_meaning() -> None:
+    named = set(re.findall(r"^\| `([a-z_]+)` \|", (ROOT / "docs/formats.md").read_text().split("## Reasons for which")[1], re.MULTILINE))
+    named |= set(re.findall(r"^\| `([a-z_]+)` \|", (ROOT / "docs/format.md").read_text().split("## ")[1], re.MULTILINE))
+    assert len(named) > 15 and named <= set(meanings.MEANINGS)

@@ -9,9 +9,9 @@ import orjson
 import pytest
 import yaml
 
-from curate import decontaminate, scrub
+from curate import clean, decontaminate, scrub
 from curate.record import ParamsError
-from curate.reporting import datamap, gather, plots, replaced, spans
+from curate.reporting import datamap, gather, plots, repaired, replaced, spans
 from tests.helpers import ROOT, chat, frame, run_stage, write_input
 
 PERSONAL = "Write to anna.kowalska@example.org or ring +1 212 555 0143 today, says Anna Kowalska of the bureau."
@@ -35,6 +35,31 @@ def test_replaced_values_are_shown_masked_and_nothing_beside_them_in_clear(
     assert mail["after"].startswith(" or ring [PHONE_NUMBER] today, says [PERSON]")
     assert not any(value in str(shown) for value in ("anna", "Anna", "Kowalska", "212", "0143"))
     assert replaced.masked_samples({"scrub": found["scrub"]}) == {}, "the rows before scrub are gone"
+
+
+@pytest.mark.parametrize("batch", [gather.BATCH, 2])
+def test_repairs_are_shown_before_and_after_but_never_beside_a_personal_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(gather, "BATCH", batch)
+    rows = [
+        chat("The cafÃ© is closed, isnâ€™t it, on every single Sunday of the year?", "Yes.", line=1),
+        chat("My pass\u200bport is re\ufefffused by every single machine at the gate.", "Try again.", line=2),
+        chat(f"\u200b{PERSONAL}", "Yes.", line=3),
+        chat("Nothing is wrong with this one, as far as anybody could tell.", "No.", line=4),
+    ]
+    write_input(frame(rows), tmp_path / "ingest")
+    found = {"ingest": gather.Stage("ingest", tmp_path / "ingest", {})}
+    for before, each in (("ingest", clean.STAGE), ("clean", scrub.STAGE)):
+        metrics = run_stage(each, tmp_path / before, tmp_path / each.name)
+        found[each.name] = gather.Stage(each.name, tmp_path / each.name, metrics)
+    kinds = {kind["name"]: kind for kind in (repaired.section(found) or {})["kinds"]}
+    assert {name: kind["rows"] for name, kind in kinds.items()} == {"encoding": 1, "invisible": 2}
+    [place] = kinds["invisible"]["places"]
+    assert place.line == 2 and "⟨U+200B⟩" in place.before and "⟨U+" not in place.after
+    [place] = kinds["encoding"]["places"]
+    assert "Ã©" in place.before and "<ins>é" in place.after
+    assert "Kowalska" not in str(kinds) and "anna" not in str(kinds)
 
 
 @pytest.mark.parametrize("batch", [gather.BATCH, 2])

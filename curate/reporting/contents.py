@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from curate.reporting import datamap, leaks, personal, replaced
+from curate.reporting import datamap, leaks, personal, repaired, replaced
 from curate.reporting.layout import Given, Section
 from curate.reporting.lookat import rows_to_look_at
 from curate.reporting.samples import Group, samples
@@ -35,6 +35,7 @@ SECTIONS = (
     Section("difference", "What is new", lambda given, numbers: numbers.get("difference")),
     Section("funnel", "Where rows went"),
     Section("samples", "Removed rows", _removed),
+    Section("repaired", "Repaired rows", lambda given, _: repaired.section(given.found)),
     Section("suspicious", "Suspicious rows", rows_to_look_at),
     Section("reviewed", "Decisions", lambda given, numbers: numbers.get("reviewed")),
     Section("map", "Data map", datamap.shown),

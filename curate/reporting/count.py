@@ -9,7 +9,23 @@ import polars as pl
 import xxhash
 
 from curate import dataset_card, record
-from curate.reporting import clusters, dealt, difference, flow, gates, gather, leaks, made, personal, reviewed, sizes, truth
+from curate.reporting import (
+    clusters,
+    dealt,
+    difference,
+    flow,
+    gates,
+    gather,
+    leaks,
+    made,
+    meanings,
+    personal,
+    repaired,
+    reviewed,
+    sizes,
+    truth,
+    worth,
+)
 from curate.reporting.gather import Stage
 from curate.reporting.layout import Given
 from curate.stages import STAGES
@@ -40,6 +56,7 @@ def numbers(given: Given, truth_path: str | None, previous: str | None, limits: 
     parts = {
         "splits": dealt.numbers(found),
         "augmentation": made.numbers(found),
+        "repaired": repaired.numbers(found),
         "reviewed": reviewed.numbers(found),
         "difference": difference.numbers(found, previous),
     }
@@ -51,6 +68,9 @@ def numbers(given: Given, truth_path: str | None, previous: str | None, limits: 
         told["truth"] = truth.score(Path(truth_path), found, threshold)
     told["gates"] = gates.check(told, limits, given.sections["train"]["method"])
     told["verdict"] = gates.verdict(told["gates"])
+    reasons = {reason for step in told["waterfall"] for reason in step["reasons"]}
+    told["meanings"] = {reason: meaning for reason, meaning in meanings.MEANINGS.items() if reason in reasons}
+    told["worth_a_look"] = worth.a_look(told)
     return told
 
 

@@ -11,6 +11,12 @@ FAMILIES = {  # of train.method: what of `train_rows` holds for it
     "sft": "sft", "pretrain": "pretrain", "grpo": "grpo", "classify": "classify",
     "dpo": "preference", "orpo": "preference", "kto": "preference", "reward": "preference",
 }  # fmt: skip
+SECTIONS = {  # where the page shows more of what a gate counts
+    "Every row accounted for": "funnel", "Rows lost": "funnel", "Rows lost in one file": "by-file", "Rows lost in one label": "by-label",
+    "Duplicates": "duplicates", "Leakage": "leakage", "Kept together": "labels", "Synthetic rows": "augmentation",
+    "Training rows": "labels", "Rarest label": "labels", "Personal data": "personal", "Personal data left": "personal",
+    "Truncated rows": "formatted", "Rows that train nothing": "formatted", "Planted defects": "truth", "Clean rows dropped": "truth",
+}  # fmt: skip
 Share = Annotated[float, Field(ge=0, le=1)]
 Rows = Annotated[int, Field(ge=0)]
 State = Literal["pass", "warn", "fail"]
@@ -86,7 +92,7 @@ def verdict(gates: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _gate(name: str, value: str, limit: str, state: State, sentence: str) -> dict[str, Any]:
-    return {"name": name, "value": value, "limit": limit, "state": state, "sentence": sentence}
+    return {"name": name, "value": value, "limit": limit, "state": state, "sentence": sentence, "section": SECTIONS[name]}
 
 
 def _over(name: str, value: float, limit: float, state: State, sentence: str) -> dict[str, Any]:
@@ -98,7 +104,7 @@ def _label_losses(numbers: dict[str, Any], limits: Limits) -> list[dict[str, Any
     if not named:
         return []
     worst, many = max(named, key=lambda each: each["lost_share"]), sum(each["lost_share"] > limits.lost_share_label for each in named)
-    told = f"'{worst['label']}' lost most; {many} of {len(named)} labels are over the limit."
+    told = f"'{worst['label']}' lost most; {many} of {len(named)} labels are over the limit. Rows without a label do not count."
     return [_over("Rows lost in one label", worst["lost_share"], limits.lost_share_label, "warn", told)]
 
 
@@ -125,13 +131,14 @@ def _split_gates(numbers: dict[str, Any], steps: dict[str, Any], limits: Limits,
     if labelled and "split" in steps:
         rarest = min(labelled, key=lambda label: (labelled[label]["train"], label))
         rows = labelled[rarest]["train"]
+        as_rare = sum(splits["train"] == rows for splits in labelled.values()) - 1
         found.append(
             _gate(
                 "Rarest label",
                 f"{rows:,} rows",
                 f"at least {limits.label_rows:,}",
                 "warn" if rows < limits.label_rows else "pass",
-                f"'{rarest}' in train.",
+                f"'{rarest}'{f' and {as_rare} more' if as_rare else ''} in train, synthetic rows included.",
             )
         )
     return found
@@ -157,7 +164,8 @@ def _privacy_gates(numbers: dict[str, Any], limits: Limits) -> list[dict[str, An
     why = f"{replaced:,} values replaced. Not searched for: {', '.join(missing)}." if missing else f"{replaced:,} values replaced."
     found = [_gate("Personal data", "partly searched" if missing else "searched", "searched", "warn" if missing else "pass", why)]
     if personal["residual_searched"]:
-        over, told = left > limits.residual, "By a second search, with other means, of what goes on."
+        over = left > limits.residual
+        told = "Found by a second, independent search for patterns and listed names. 0 is no proof: names in no list look like words."
         found.append(_gate("Personal data left", f"{left:,} places", f"at most {limits.residual:,}", "warn" if over else "pass", told))
     return found
 

@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup, escape
+
+from curate.reporting.charts import diff
 from curate.reporting.gather import last_records
 from curate.reporting.layout import Given
-from curate.reporting.samples import read_texts, shown
+from curate.reporting.plain import visible
+from curate.reporting.samples import Where, read_texts, shown
 from curate.reporting.suspicious import KINDS
 
 SHOWN = 10  # rows of each kind
@@ -14,7 +18,7 @@ TITLES = {
     "outlier": ("Outliers", "Like nothing else in the dataset: of another subject, language or form, or rare and precious."),
     "conflict": ("Conflicts", "The same or nearly the same prompt with another answer: a model can learn only one."),
     "near_leak": ("Near leaks", "Pieces of benchmark items, or rows like one of another split, that were let through."),
-    "near_miss": ("Just below the threshold", "Nearly a duplicate: both rows stay."),
+    "near_miss": ("Below the threshold", "Alike, but not enough to be a duplicate: both rows stay."),
     "longest": ("Longest", "Long rows are cut first, and weigh most in the loss."),
     "odd_characters": ("Odd characters", "Damaged, invisible, or of another script than the rest of the word."),
 }
@@ -30,7 +34,9 @@ class Row:
     score: float
     detail: str
     suggestion: str | None
-    text: str
+    text: Markup
+    other: Markup | None  # of the row beside it
+    other_where: str
 
 
 @dataclass(frozen=True)
@@ -49,17 +55,20 @@ def rows_to_look_at(given: Given, numbers: dict[str, Any]) -> list[Kind]:
     first = given.suspicious.rows.group_by("kind", maintain_order=True).head(SHOWN).to_dicts()
     folder = last_records(given.found).folder
     places = {(row["source"], row["line"]) for row in first}
+    places |= {(row["other_source"], row["other_line"]) for row in first if row["other_source"] is not None}
     texts = read_texts(folder, places)
     kinds = []
     for kind in KINDS:
-        rows = [
-            Row(
-                row["source"], row["line"], row["label"], row["score"], row["detail"], row["suggestion"],
-                shown(texts.get((row["source"], row["line"]), "")),
-            )
-            for row in first
-            if row["kind"] == kind
-        ]  # fmt: skip
+        rows = [_row(each, texts) for each in first if each["kind"] == kind]
         if rows:
             kinds.append(Kind(kind, *TITLES[kind], numbers["suspicious"]["kinds"][kind]["found"], rows))
     return kinds
+
+
+def _row(row: dict[str, Any], texts: dict[Where, str]) -> Row:
+    text, other, where = texts.get((row["source"], row["line"]), ""), texts.get((row["other_source"], row["other_line"])), ""
+    marked, beside = escape(visible(shown(text))), None
+    if other is not None:
+        (marked, beside), where = diff(shown(text), shown(other)), f"{row['other_source']}:{row['other_line']}"
+    told = {name: row[name] for name in ("source", "line", "label", "score", "detail", "suggestion")}
+    return Row(**told, text=marked, other=beside, other_where=where)

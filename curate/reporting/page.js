@@ -51,7 +51,8 @@
   all("[data-filter]").forEach((box, number) => {
     const items = [...all("tbody > tr", box), ...all(".item", box)];
     if (items.length < 6) return;
-    const texts = items.map((item) => item.textContent.toLowerCase());
+    const titleOf = (item) => item.parentElement?.closest("details")?.querySelector("summary")?.textContent ?? "";
+    const texts = items.map((item) => `${item.textContent} ${box.contains(item.parentElement?.closest("details")) ? titleOf(item) : ""}`.toLowerCase());
     const bar = make("div", { class: "bar" });
     const field = make("input", { type: "search", id: `filter-${number}`, placeholder: "type to filter", autocomplete: "off" });
     const told = make("output", { for: field.id, "aria-live": "polite" });
@@ -65,8 +66,11 @@
         item.hidden = !words.every((word) => texts[at].includes(word));
         shown += item.hidden ? 0 : 1;
       });
-      for (const group of groups) group.hidden = !group.querySelector(".item:not([hidden])");
-      told.textContent = words.length ? `${shown} of ${items.length}` : "";
+      for (const group of groups) {
+        group.hidden = !group.querySelector(".item:not([hidden])");
+        if (words.length && !group.hidden) group.open = true;
+      }
+      told.textContent = words.length ? `${shown} of the ${items.length} on this page` : "";
     });
   });
 

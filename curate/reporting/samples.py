@@ -120,7 +120,11 @@ def _items(benchmarks: Path, rows: Sequence[dict[str, Any]]) -> dict[tuple[str, 
     if not wanted or not benchmarks.is_dir():
         return {}
     items = read_benchmarks(benchmarks).select("set", "item", "question", "answer").rows()
-    return {(name, at): shown(f"{question}\n{answer}".strip()) for name, at, question, answer in items if (name, at) in wanted}
+    return {
+        (name, at): shown(f"user: {question}\nassistant: {answer}" if answer else f"user: {question}")
+        for name, at, question, answer in items
+        if (name, at) in wanted
+    }
 
 
 def _texts(found: dict[str, Stage], name: str, rows: Sequence[dict[str, Any]], scrub: ScrubParams) -> dict[Where, str]:

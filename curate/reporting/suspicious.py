@@ -30,7 +30,9 @@ SCHEMA = {
     "kind": pl.String(),
     "score": pl.Float64(),  # 0 to 1, higher is more suspicious; comparable within a kind
     "detail": pl.String(),  # a sentence without text of the row
-    "suggestion": pl.String(),  # another label, or null; the last column is `label`, the row's own
+    "suggestion": pl.String(),  # another label, or null
+    "other_source": pl.String(),  # the row that it conflicts with or resembles, or null
+    "other_line": pl.Int64(),  # the last column is `label`, the row's own
 }
 FITTED = 50_000  # rows that the classifier learns from, chosen by hash of the id; all rows are judged
 LONG_SHARE = 0.01  # of the rows are called long: those longer than all others
@@ -80,10 +82,9 @@ def find(final: Path, stages: dict[str, Stage], settings: Settings) -> Found:
             pl.format(
                 "{} of its {} characters are damaged, invisible, or of another script than the rest of their word.", "odd", "chars"
             ).alias("detail"),
-            pl.lit(None, dtype=pl.String).alias("suggestion"),
         ),
     ]
-    found = [each.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items()) for each in kinds]
+    found = [_complete(each) for each in kinds]
     still = pl.concat(found).join(known.select(*PLACE, "label"), on=PLACE, how="inner").with_columns(pl.col("score").clip(0, 1).round(4))
     once = still.sort("kind", "score", *PLACE, descending=[False, True, False, False, False]).unique(
         ["kind", *PLACE], keep="first", maintain_order=True
@@ -98,6 +99,11 @@ def find(final: Path, stages: dict[str, Stage], settings: Settings) -> Found:
         "outliers": sampled,
     }
     return Found(order.sort("at", maintain_order=True).select([*SCHEMA, "label"]), about, looked, weights)
+
+
+def _complete(table: pl.DataFrame) -> pl.DataFrame:
+    """With the columns of SCHEMA, null where it has none."""
+    return table.select((pl.col(name) if name in table.columns else pl.lit(None)).cast(kind).alias(name) for name, kind in SCHEMA.items())
 
 
 def _survey(final: Path, known: pl.DataFrame) -> tuple[np.ndarray, pl.DataFrame]:
@@ -125,9 +131,9 @@ def _labels(final: Path, known: pl.DataFrame, weights: np.ndarray, most: int) ->
         known.select(pl.col("label").replace_strict(names, range(len(names)), default=-1, return_dtype=pl.Int64)).to_series().to_numpy()
     )
     judged_rows = int((numbers >= 0).sum())
-    about = {"labels": {"judged": len(names), "not_judged": counts.height - len(names), "rows": judged_rows, "better": 0, "sure": 0}}
+    about = {"judged": len(names), "not_judged": counts.height - len(names), "rows": judged_rows, "better": 0, "sure": 0, "agree": 0.0}
     if len(names) < 2:
-        return known.head(0).with_columns(*_nothing()), about
+        return known.head(0).with_columns(*_nothing()), {"labels": about}
     member = _smallest(known["id"], numbers >= 0, FITTED)
     sums = label_errors.Sums(wordvectors.DIMENSIONS, len(names))
     _each(final, member, lambda at, texts: sums.add(wordvectors.vectors(texts, weights), numbers[at]))
@@ -144,8 +150,9 @@ def _labels(final: Path, known: pl.DataFrame, weights: np.ndarray, most: int) ->
     _each(final, numbers >= 0, lambda at, texts: believed.append(Beliefs.of(label_errors.softmax(scores(at, texts), heat), numbers[at])))
     beliefs, labels = Beliefs.joined(believed), numbers[numbers >= 0]
     judged = label_errors.judge(beliefs, labels, len(names))
-    about["labels"] |= {"better": int((judged.better >= 0).sum()), "sure": int(judged.sure.sum())}
-    return _label_rows(known.filter(pl.Series(numbers >= 0)), judged, beliefs, names, most), about
+    agree = float((beliefs.own > beliefs.probable[:, 0]).mean())
+    about |= {"better": int((judged.better >= 0).sum()), "sure": int(judged.sure.sum()), "agree": round(agree, 4)}
+    return _label_rows(known.filter(pl.Series(numbers >= 0)), judged, beliefs, names, most), {"labels": about}
 
 
 def _each(final: Path, wanted: np.ndarray, work: Callable[[np.ndarray, pl.Series], None]) -> None:
@@ -177,17 +184,17 @@ def _label_rows(known: pl.DataFrame, judged: Judged, beliefs: Beliefs, names: pl
         names.gather(judged.better[at]).alias("suggestion"),
     ).with_columns(
         pl.format(
-            "By its words another label is more probable ({} %) than its own ({} %){}", "better", "own",
-            pl.when("sure").then(pl.lit(", and as probable as for rows that have it.")).otherwise(pl.lit(", but no label is sure.")),
+            "By its words '{}' is more probable ({} %) than its own label ({} %){}", pl.col("suggestion").str.slice(0, 60), "better", "own",
+            pl.when("sure").then(pl.lit(", and as probable as for rows that have it.")).otherwise(pl.lit(", but not sure.")),
         ).alias("detail"),
         pl.when("sure").then("suggestion").alias("suggestion"),
     )  # fmt: skip
 
 
-def _marked(table: pl.DataFrame, kind: str, score: pl.Expr, detail: pl.Expr) -> pl.DataFrame:
-    return table.select(
-        *PLACE, pl.lit(kind).alias("kind"), score.alias("score"), detail.alias("detail"), pl.lit(None, dtype=pl.String).alias("suggestion")
-    )
+def _marked(table: pl.DataFrame, kind: str, score: pl.Expr, detail: pl.Expr, other: str = "") -> pl.DataFrame:
+    """`other`: the prefix of the columns `source` and `line` of the row beside it."""
+    beside = [pl.col(f"{other}{name}").alias(f"other_{name}") for name in ("source", "line")] if other else []
+    return table.select(*PLACE, pl.lit(kind).alias("kind"), score.alias("score"), detail.alias("detail"), *beside)
 
 
 def _table(stages: dict[str, Stage], stage: str, name: str) -> pl.DataFrame | None:
@@ -199,21 +206,24 @@ def _conflicts(stages: dict[str, Stage]) -> pl.DataFrame:
     """The same, or nearly the same, prompt with different answers."""
     found = [pl.DataFrame(schema=SCHEMA)]
     if (exact := _table(stages, "dedup_exact", "conflicts")) is not None:
-        others = pl.len().over("conflict") - 1
-        first = pl.when(pl.int_range(pl.len()).over("conflict") > 0).then(
-            pl.format("{}:{}", pl.first("source").over("conflict"), pl.first("line").over("conflict"))
+        later = pl.int_range(pl.len()).over("conflict") > 0
+        other = [
+            pl.when(later).then(pl.first(name).over("conflict")).otherwise(pl.last(name).over("conflict")).alias(f"other_{name}")
+            for name in ("source", "line")
+        ]
+        both = exact.with_columns(pl.len().over("conflict").alias("rows"), *other)
+        detail = pl.format(
+            "Has the prompt of {} other row(s), such as {}:{}, and another answer.", pl.col("rows") - 1, "other_source", "other_line"
         )
-        other = pl.coalesce(first, pl.format("{}:{}", pl.last("source").over("conflict"), pl.last("line").over("conflict")))
-        detail = pl.format("Has the prompt of {} other row(s), such as {}, and another answer.", others, other)
-        found.append(_marked(exact, "conflict", pl.lit(1.0), detail))
+        found.append(_marked(both, "conflict", pl.lit(1.0), detail, "other_"))
     if (pairs := _table(stages, "dedup_near", "pairs")) is not None:
         like = pairs.filter("conflict")
         detail = pl.format(
             "{} % of its shingles are those of {}:{}, but the answers share only {} %.",
             _percent("similarity"), "kept_source", "kept_line", _percent("answer_similarity"),
         )  # fmt: skip
-        found.append(_marked(like, "conflict", pl.col("similarity"), detail))
-    return pl.concat([each.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items()) for each in found])
+        found.append(_marked(like, "conflict", pl.col("similarity"), detail, "kept_"))
+    return pl.concat([_complete(each) for each in found])
 
 
 def _percent(column: str) -> pl.Expr:
@@ -228,10 +238,10 @@ def _near_misses(stages: dict[str, Stage]) -> pl.DataFrame:
         if pairs is not None:
             stays = pairs.filter(~pl.col("dropped") & ~(pl.col("conflict") if "conflict" in pairs.columns else pl.lit(False)))
             detail = pl.format(
-                "{} % " + unit + " {}:{}: just below the threshold, so both stay.", _percent("similarity"), "kept_source", "kept_line"
+                "{} % " + unit + " {}:{}: below the threshold, so both stay.", _percent("similarity"), "kept_source", "kept_line"
             )
-            found.append(_marked(stays, "near_miss", pl.col("similarity"), detail))
-    return pl.concat([each.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items()) for each in found])
+            found.append(_marked(stays, "near_miss", pl.col("similarity"), detail, "kept_"))
+    return pl.concat([_complete(each) for each in found])
 
 
 def _near_leaks(stages: dict[str, Stage]) -> pl.DataFrame:
@@ -247,8 +257,8 @@ def _near_leaks(stages: dict[str, Stage]) -> pl.DataFrame:
     if (pairs := _table(stages, "leakage", "pairs")) is not None:
         left = pairs.rename({f"left_{name}": name for name in PLACE})
         detail = pl.format("Is like {}:{} in {} ({}).", "right_source", "right_line", "right", "kind")
-        found.append(_marked(left, "near_leak", pl.col("similarity").fill_null(1.0), detail))
-    return pl.concat([each.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items()) for each in found])
+        found.append(_marked(left, "near_leak", pl.col("similarity").fill_null(1.0), detail, "right_"))
+    return pl.concat([_complete(each) for each in found])
 
 
 def _longest(known: pl.DataFrame, sized: pl.DataFrame) -> pl.DataFrame:

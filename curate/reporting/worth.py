@@ -1,0 +1,45 @@
+"""What no gate catches and a reader should still look at: a line each, on the first screen."""
+
+from typing import Any
+
+OFF = {  # what was not done where a stage is off
+    "clean": "texts were neither repaired nor filtered",
+    "dedup_exact": "copies were not looked for",
+    "scrub": "personal data and secrets were not looked for",
+    "dedup_near": "near-duplicates were not looked for",
+    "dedup_semantic": "rows that say the same in other words were not looked for",
+    "decontaminate": "benchmark items were not looked for",
+    "augment": "no rows were made for rare labels",
+    "leakage": "what splits share was not measured",
+}
+
+
+def a_look(numbers: dict[str, Any]) -> list[dict[str, str]]:
+    """`told`, a sentence, and `section`, the anchor of the section that shows it."""
+    kinds, labels = numbers["suspicious"]["kinds"], numbers["suspicious"]["labels"]
+    found = [
+        (kinds["conflict"]["found"], "{:,} rows share a prompt with another row and answer it differently; all were kept", "look-conflict"),
+        (
+            labels["sure"],
+            f"{{:,}} of {labels['rows']:,} labels are doubtful, says a classifier that agrees with {labels['agree']:.0%} of them",
+            "look-label_error",
+        ),
+        (
+            kinds["near_leak"]["found"],
+            "{:,} rows resemble a benchmark item or a row of another split and were kept",
+            "look-near_leak",
+        ),
+        (kinds["near_miss"]["found"], "{:,} rows are like another one, below the threshold for duplicates", "look-near_miss"),
+        (
+            sum((numbers.get("repaired") or {}).values()),
+            "{:,} repairs changed rows in place (encoding, markup, hidden characters, …)",
+            "repaired",
+        ),
+    ]
+    lines = [{"told": told.format(count), "section": section} for count, told, section in found if count]
+    personal = numbers["personal"]
+    missing = personal.get("not_searched", [])
+    if missing:
+        lines.append({"told": f"Not searched for: {', '.join(missing)}. {personal.get('why', '')}".strip(), "section": "personal"})
+    off = [step["stage"] for step in numbers["waterfall"] if not step["enabled"]]
+    return lines + [{"told": f"{stage} is off: {OFF.get(stage, 'its work was not done')}", "section": "funnel"} for stage in off]
