@@ -6,11 +6,13 @@ and `conflicts.parquet` lists them. Which row of a set stays is said in `_better
 
 import re
 
+import numpy as np
 import polars as pl
 import xxhash
 
 from curate import record
 from curate.params import params_class
+from curate.preference import Globs, trust
 from curate.stage import Plan, Stage, main
 
 
@@ -19,9 +21,20 @@ class Params:
     """`params.yaml: dedup_exact`."""
 
     enabled: bool
+    sources: Globs
 
 
-NARROW = ("id", "source", "line", "whole", "prompt", "answer_chars", "labelled")
+NARROW = ("id", "source", "line", "whole", "prompt", "labelled", "mixed_case", "tidy", "answer_chars")
+BETTER = {  # of two rows with the same folded text, in this order: the column in which the larger value stays, and why
+    "known": "it was settled before",
+    "labelled": "it has a label",
+    "trust": "its file is trusted more",
+    "mixed_case": "it is not all in one case",
+    "tidy": "it has no stray spaces",
+    "answer_chars": "its answer has more white space",  # folding hides line breaks and indentation that a copy has lost
+}
+STRAY = r"[^\s|] {2,}[^\s|]"  # spaces in a row inside a line
+LAID_OUT = r"(?m)^(?: {2,}\S|\t|\||```)"  # but for texts with indentation, tables and code
 
 
 def survey(batch: pl.DataFrame, params: Params, context: None) -> pl.DataFrame:
@@ -36,9 +49,18 @@ def survey(batch: pl.DataFrame, params: Params, context: None) -> pl.DataFrame:
         "line",
         pl.Series("whole", [xxhash.xxh3_128_hexdigest(b"\x1e".join(each)) for each in wholes], dtype=pl.String),
         pl.Series("prompt", [xxhash.xxh3_128_hexdigest(text) if text else "" for text in folded(sides["prompt"])], dtype=pl.String),
-        sides["answer"].str.len_chars().alias("answer_chars"),
         pl.col("label").is_not_null().alias("labelled"),
+        pl.Series("mixed_case", _any(flat, r"\p{Ll}", batch.height) & _any(flat, r"\p{Lu}", batch.height)),
+        pl.Series("tidy", ~_any(flat, STRAY, batch.height) | _any(flat, LAID_OUT, batch.height)),
+        sides["answer"].str.len_chars().alias("answer_chars"),
     )
+
+
+def _any(flat: pl.DataFrame, pattern: str, rows: int) -> np.ndarray:
+    """Whether a text of each row has such a place."""
+    found = np.zeros(rows, dtype=bool)
+    found[flat["at"].filter(flat["content"].str.contains(pattern).fill_null(False)).to_numpy()] = True
+    return found
 
 
 _SPACE_AFTER_NFKC = re.compile("[\x85\u1680\u2028\u2029]")  # the white space beyond ASCII that NFKC leaves
@@ -67,21 +89,27 @@ def _folded_ascii(text: bytes) -> bytes:
 
 
 def _better_first(narrow: pl.DataFrame) -> pl.DataFrame:
-    """Known rows first; then labelled, then longer answers (folding hides lost white space), then by id, file and line."""
-    return narrow.sort("known", "labelled", "answer_chars", "id", "source", "line", descending=[True, True, True, False, False, False])
+    """Rows in the order of BETTER, then by id, file and line."""
+    return narrow.sort(*BETTER, "id", "source", "line", descending=[*(True for _ in BETTER), False, False, False])
 
 
 def plan(narrow: pl.DataFrame, params: Params, context: None) -> Plan:
     """Drop every row but the best of each text; list prompts that have several answers."""
-    first = ["row", "id", "source", "line", "known"]
-    ranked = _better_first(narrow.with_row_index("row")).with_columns(pl.col(first).first().over("whole").name.prefix("kept_"))
+    first = ["row", "id", "source", "line", *BETTER]
+    known = narrow.with_row_index("row").with_columns(trust(narrow["source"], params.sources))
+    ranked = _better_first(known).with_columns(pl.col(first).first().over("whole").name.prefix("kept_"))
     again = ranked.filter((pl.col("row") != pl.col("kept_row")) & ~pl.col("known")).sort("row")
-    evidence = pl.struct("kept_id", "kept_source", "kept_line", "kept_known", pl.lit(1.0).alias("similarity")).struct.json_encode()
+    because = pl.coalesce(
+        *(pl.when(pl.col(name) != pl.col(f"kept_{name}")).then(pl.lit(why)) for name, why in BETTER.items()), pl.lit("its id comes first")
+    ).alias("stays_because")
+    proof = ("kept_id", "kept_source", "kept_line", "kept_known", pl.lit(1.0).alias("similarity"), because)
     drop = again.select(
         "row",
         pl.lit("exact_duplicate").alias("reason"),
-        pl.format("Same text as {}:{} after folding case and white space.", "kept_source", "kept_line").alias("detail"),
-        evidence.alias("evidence"),
+        pl.format("Same text as {}:{} after folding case and white space. That one stays: {}.", "kept_source", "kept_line", because).alias(
+            "detail"
+        ),
+        pl.struct(*proof).struct.json_encode().alias("evidence"),
     )
     kept = ranked.join(drop, on="row", how="anti").filter(pl.col("prompt") != "")
     conflicts = (

@@ -23,7 +23,7 @@ from pydantic import Field
 from curate import lsh, matching, record, sketches, store
 from curate.greedy import Decided, Rule, decide
 from curate.params import check_section, params_class, read_params
-from curate.preference import NAMES, Compare, Prefer, drops, order, sides, traits
+from curate.preference import NAMES, Compare, Globs, Prefer, drops, order, sides, traits
 from curate.sets import Boilerplate, Sets
 from curate.shingle import CHARACTERS, SHINGLING, WORDS, shingles, spelled
 from curate.stage import Plan, Stage, guarded, main, say
@@ -41,6 +41,7 @@ class Params:
     near_miss: Annotated[float, Field(gt=0, le=1)]
     compare: Compare
     prefer: tuple[Prefer, ...]
+    sources: Globs
 
     def __post_init__(self) -> None:
         if self.near_miss > self.threshold:
@@ -70,7 +71,7 @@ def prepare(params: Params) -> Context:
 def _load_loops(params: Params, context: Context) -> None:
     """Have the compiled loops loaded while the first rows are read: a tenth of a second of every start."""
     message = {"role": "text", "content": "The same words. " * 20, "extra": None}
-    rows = pl.DataFrame([{"id": f"{at:032x}", "messages": [message]} for at in range(2)])
+    rows = pl.DataFrame([{"id": f"{at:032x}", "source": "", "line": at, "messages": [message]} for at in range(2)])
     batch = pl.concat([record.empty({"row": pl.UInt32(), "split": pl.String(), **record.SCHEMA}), rows], how="diagonal_relaxed")
     plan(survey(batch, params, context).with_columns(pl.lit(False).alias("known")), params, context)
 
@@ -91,7 +92,7 @@ def plan(narrow: pl.DataFrame, params: Params, context: Context) -> Plan:
     sketch = lsh.Sketch.of(sets, context.shape, boilerplate)
     buckets = lsh.Buckets.of(sketch)
     rank = np.zeros(narrow.height, dtype=np.int64)
-    rank[buckets.rows[order(narrow.drop("shingles")[buckets.rows], params.prefer)]] = np.arange(len(buckets.rows))
+    rank[buckets.rows[order(narrow.drop("shingles")[buckets.rows], params.prefer, params.sources)]] = np.arange(len(buckets.rows))
     rule = Rule(params.threshold, params.threshold if params.compare == "both" else 0.0, params.near_miss)
     found = decide(sets.take(buckets.rows), boilerplate, sketch.left[buckets.rows], buckets, rank, narrow["known"].to_numpy(), draw, rule)
     drop = drops(narrow, found.kept_by, found.similarity, "near_duplicate", "{} % of its shingles are shared with {}:{}, which stays.")

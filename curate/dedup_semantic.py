@@ -22,7 +22,7 @@ from pydantic import Field
 
 from curate import embed, neighbours, vectors
 from curate.params import params_class
-from curate.preference import NAMES, Compare, Prefer, compared, drops, order, reviewed, traits
+from curate.preference import NAMES, Compare, Globs, Prefer, compared, drops, order, reviewed, traits
 from curate.record import StageFailure
 from curate.stage import Plan, Stage, main
 
@@ -42,6 +42,7 @@ class Params:
     reuse: Annotated[str, Field(min_length=1)] | None
     compare: Compare
     prefer: tuple[Prefer, ...]
+    sources: Globs
 
     def __post_init__(self) -> None:
         if self.near_miss > self.threshold:
@@ -86,7 +87,7 @@ def plan(narrow: pl.DataFrame, params: Params, context: Context) -> Plan:
     known = narrow["known"].to_numpy()
     has_vector: np.ndarray = np.any(held, axis=1)
     stays = known | narrow["reviewed"].to_numpy()
-    ranked = order(narrow.with_columns(pl.Series("known", stays)), params.prefer)
+    ranked = order(narrow.with_columns(pl.Series("known", stays)), params.prefer, params.sources)
     ranked = ranked[has_vector[ranked]]
     large = neighbours.is_large(int((~stays[ranked]).sum()), int(stays[ranked].sum()))
     approximate = params.search == "approximate" or (params.search == "auto" and large)

@@ -1,14 +1,17 @@
 """What the near-duplicate stages share: the text they compare, which of two rows stays, and how a drop names the row that does."""
 
-from typing import Literal
+import fnmatch
+from typing import Annotated, Literal
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
 from curate import record
 
 Compare = Literal["prompt", "answer", "both"]
-Prefer = Literal["human", "labelled", "complete", "longer"]
+Prefer = Literal["human", "labelled", "complete", "longer", "source"]
+Globs = tuple[Annotated[str, Field(min_length=1)], ...]  # of raw files, most trusted first
 
 CUT_OFF = r"[\p{L},;-]$"  # an answer of more than ten words that ends so was probably cut off
 ENOUGH = 200  # characters in which most texts have ten words
@@ -17,6 +20,7 @@ COLUMNS: dict[str, tuple[str, bool]] = {  # preference -> column, and whether th
     "labelled": ("labelled", True),
     "complete": ("cut_off", False),
     "longer": ("answer_chars", True),
+    "source": ("trust", True),
 }
 NAMES = ("id", "source", "line")
 REVIEWED = "finery_review"  # key of `meta` in which the review stage marks rows that reviewers keep, relabel or edit
@@ -77,10 +81,21 @@ def reviewed(batch: pl.DataFrame) -> pl.Series:
     return told & batch["meta"].str.json_path_match(f"$.{REVIEWED}").is_not_null()
 
 
-def order(narrow: pl.DataFrame, prefer: tuple[Prefer, ...]) -> np.ndarray:
+def trust(sources: pl.Series, globs: Globs) -> pl.Series:
+    """How much each raw file is trusted: the more, the earlier the first of `globs` that it matches; 0 if it matches none.
+
+    >>> trust(pl.Series(["a/x.csv", "b.csv", "a/y.csv"]), ("b*", "a/x*")).to_list()
+    [1, 2, 0]
+    """
+    names = sources.unique()
+    first = [next((len(globs) - at for at, glob in enumerate(globs) if fnmatch.fnmatchcase(name, glob)), 0) for name in names]
+    return sources.replace_strict(names, first, return_dtype=pl.Int64).alias("trust") if len(names) else pl.Series("trust", [], pl.Int64)
+
+
+def order(narrow: pl.DataFrame, prefer: tuple[Prefer, ...], globs: Globs = ()) -> np.ndarray:
     """Row positions from best to worst: settled rows (`known`), then by `prefer` in the order given, then by id, source and line."""
     by = [("known", True), *(COLUMNS[each] for each in prefer), *((name, False) for name in NAMES)]
-    rows = narrow.select([name for name, _ in by]).with_row_index("row")
+    rows = narrow.with_columns(trust(narrow["source"], globs)).select([name for name, _ in by]).with_row_index("row")
     return rows.sort([name for name, _ in by], descending=[down for _, down in by])["row"].to_numpy().astype(np.int64)
 
 

@@ -64,6 +64,28 @@ def test_the_better_row_stays_wherever_it_stands(better: dict[str, Any], worse: 
         assert [each["id"] for each in run(rows, tmp_path / str(at))] == [worse["id"]]
 
 
+@pytest.mark.parametrize(
+    ("better", "worse", "why"),
+    [
+        (chat("Where is it?", "It is here.", line=1), chat("WHERE IS IT?", "IT IS HERE.", line=2), "one case"),
+        (chat("Where is it?", "It is here.", line=1), chat("where is it?", "it is here.", line=2), "one case"),
+        (chat("Where is it?", "It is here.", line=1), chat("Where  is it?", "It   is here.", line=2), "stray spaces"),
+        (chat("Why?", "So:\n  a = 1\n  b = 2", line=1), chat("Why?", "So: a = 1 b = 2", line=2), "more white space"),
+        (chat("Why?", "| a   | b |\n| c   | d |", line=1), chat("Why?", "| a | b | | c | d |", line=2), "more white space"),
+        (chat("Q", "A", label="x", line=2, source="z.csv"), chat("Q", "A", line=1, source="a.csv"), "a label"),
+        (chat("Q", "A", line=2, source="z.csv"), chat("Q", "A", line=1, source="b.csv"), "trusted more"),
+    ],
+)
+def test_what_is_written_well_stays_and_the_evidence_says_why(
+    better: dict[str, Any], worse: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    for at, rows in enumerate(([better, worse], [worse, better])):
+        write_input(frame(rows), tmp_path / str(at) / "in")
+        stage.run(STAGE, tmp_path / str(at) / "in", tmp_path / str(at) / "out", section("dedup_exact", Params, "sources=[z*, y*]"))
+        [gone] = dropped(tmp_path / str(at) / "out")
+        assert gone["line"] == worse["line"] and why in gone["evidence"]["stays_because"] and why in gone["detail"]
+
+
 def test_identical_rows_leave_the_first_by_file_and_line(tmp_path: Path) -> None:
     rows = [chat("q", "a", source=name, line=line) for name, line in (("b", 1), ("a", 9), ("a", 2))]
     gone = run(rows, tmp_path)

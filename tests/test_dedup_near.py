@@ -271,6 +271,17 @@ def test_the_better_row_stays_wherever_it_stands(better: dict[str, Any], worse: 
         assert gone[0]["evidence"]["label_differs"] == (better["label"] != worse["label"])
 
 
+def test_the_row_of_the_more_trusted_file_stays(tmp_path: Path) -> None:
+    text = "The hub in the hall has lost its light again and nobody in the house knows what to do about that tonight."
+    rows = [chat(text, "Restart it now.", source=name, line=at) for at, name in enumerate(("old/a.csv", "new.csv", "other.csv"))]
+    rows[1]["messages"][0]["content"] = text.replace("hall", "hull")
+    for at, (globs, stays) in enumerate((("[new*, old/*]", "new.csv"), ("[old/*]", "old/a.csv"), ("['o*r.csv']", "other.csv"))):
+        write_input(frame(rows), tmp_path / str(at) / "in")
+        run_stage(dedup_near.STAGE, tmp_path / str(at) / "in", tmp_path / str(at) / "out", f"sources={globs}", "threshold=0.6")
+        kept = pl.read_parquet(tmp_path / str(at) / "out" / "kept" / "*.parquet")["source"].to_list()
+        assert kept == [stays]
+
+
 def test_rows_settled_already_always_stay(tmp_path: Path) -> None:
     write_input(frame([chat(LONG, "Yes."), chat(LONG + "?", "Yes.")]), tmp_path / "settled")
     write_input(frame([chat(LONG + "!", "Yes.", source="new.jsonl"), chat("Something else", source="new.jsonl")]), tmp_path / "new")

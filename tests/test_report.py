@@ -43,7 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _finish(root / "ingest", bad, everything.height)
     write_input(everything, root / "clean")
     _finish(root / "clean", record.empty(record.DROPPED), everything.height)
-    stage.run(dedup_exact.STAGE, root / "clean", root / "dedup_exact", dedup_exact.Params(enabled=True))
+    stage.run(dedup_exact.STAGE, root / "clean", root / "dedup_exact", dedup_exact.Params(enabled=True, sources=()))
     return root
 
 
