@@ -74,6 +74,17 @@ def test_conflicts_and_near_leaks_are_told_with_their_partner(folder: Path, tmp_
     found = suspicious.find(folder, stages, SETTINGS).rows.filter(pl.col("kind") == "conflict")
     assert set(found["line"]) == {2, 6}
     assert "such as t.jsonl:6" in found.filter(pl.col("line") == 2)["detail"][0]
+    assert found.sort("line").select("other_source", "other_line").rows() == [("t.jsonl", 6), ("t.jsonl", 2)]
+
+
+def test_what_other_programs_would_run_is_listed(tmp_path: Path) -> None:
+    hostile = ["See <script>alert(1)</script> there", "Dear {{ name }},", "=HYPERLINK(1)", "{% raw %} and <img src=x onerror=f()>"]
+    plain = ["a < b and b > c", "f(x) = {y}", "total = SUM(1)", "an image of a script"]
+    rows = [chat(text, "Yes.", line=at) for at, text in enumerate([*hostile, *plain], 1)]
+    write_input(frame(rows), tmp_path / "in")
+    found = suspicious.find(tmp_path / "in", {}, suspicious.Settings(rows=50, sample=0, vectors=None))
+    listed = found.rows.filter(pl.col("kind") == "active_content")
+    assert listed["line"].to_list()[0] == 4 and set(listed["line"]) == {1, 2, 3, 4}
 
 
 def test_a_dataset_without_labels_or_rows_is_no_error(tmp_path: Path) -> None:

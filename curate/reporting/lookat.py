@@ -21,6 +21,7 @@ TITLES = {
     "near_miss": ("Below the threshold", "Alike, but not enough to be a duplicate: both rows stay."),
     "longest": ("Longest", "Long rows are cut first, and weigh most in the loss."),
     "odd_characters": ("Odd characters", "Damaged, invisible, or of another script than the rest of the word."),
+    "active_content": ("Markup, templates, formulas", "Kept as text and inert here; other programs that show the rows may run it."),
 }
 
 

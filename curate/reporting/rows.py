@@ -14,6 +14,11 @@ ODD = (
     r"|\p{Latin}[\p{Cyrillic}\p{Greek}]|[\p{Cyrillic}\p{Greek}]\p{Latin}"  # scripts mixed in a word
     r"|[ÂÃ][\x{80}-\x{BF}]"  # UTF-8 read as Latin-1
 )
+ACTIVE = (
+    r"(?im)<(?:script|iframe|object|embed|svg|img|style)\b|\bjavascript:|\bon(?:error|load|click)\s*="  # what a browser would run or fetch
+    r"|\{\{.*?\}\}|\{%.*?%\}"  # a template engine
+    r"|^\s*=[A-Z]+\("  # a spreadsheet
+)
 SYNTHETIC = '"synthetic":'  # in the meta of a row that augment made
 PLACE = ["id", "source", "line"]
 
@@ -29,7 +34,8 @@ def places(folder: Path) -> pl.DataFrame:
 
 
 def batches(folder: Path) -> Iterator[pl.DataFrame]:
-    """The same rows in the same order, with `text` (the prompt, else the whole), `chars` (of all messages) and `odd` (characters)."""
+    """The same rows in the same order, with `text` (the prompt, else the whole), `chars` (of all messages), `odd` (characters) and
+    `active` (places that some program would run)."""
     for batch in store.batches(folder, [*PLACE, "label", "messages", "meta"]):
         rows = batch.filter(~pl.col("meta").str.contains(SYNTHETIC, literal=True))
         if not rows.height:
@@ -45,4 +51,5 @@ def batches(folder: Path) -> Iterator[pl.DataFrame]:
             .alias("text"),
             contents.list.eval(pl.element().str.len_chars()).list.sum().cast(pl.Int64).alias("chars"),
             contents.list.eval(pl.element().str.count_matches(ODD)).list.sum().cast(pl.Int64).alias("odd"),
+            contents.list.eval(pl.element().str.count_matches(ACTIVE)).list.sum().cast(pl.Int64).alias("active"),
         )

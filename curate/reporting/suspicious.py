@@ -1,6 +1,6 @@
-"""Rows that a person should look at before training: probable label errors, outliers, conflicts, pieces of benchmarks, near
-misses, the longest, odd characters. For every kind the most suspicious `rows`, in data/report/suspicious.parquet; what is in it is a place,
-a number and a sentence, never text of a row. Made from the dataset's rows in passes over their parts: memory does not grow with the texts.
+"""Rows that a person should look at before training: probable label errors, outliers, conflicts, pieces of benchmarks, near misses,
+the longest, odd characters, active content. For every kind the most suspicious `rows`, in data/report/suspicious.parquet: places,
+numbers and sentences, never text of a row. Made from the dataset's rows in passes over their parts: memory does not grow with the texts.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from curate.reporting.label_errors import Beliefs, Judged
 from curate.reporting.outliers import Sample, outliers, sample
 from curate.reporting.rows import PLACE
 
-KINDS = ("label_error", "outlier", "conflict", "near_leak", "near_miss", "longest", "odd_characters")
+KINDS = ("label_error", "outlier", "conflict", "near_leak", "near_miss", "longest", "odd_characters", "active_content")
 SCHEMA = {
     "id": pl.String(),
     "source": pl.String(),
@@ -65,23 +65,25 @@ def find(final: Path, stages: dict[str, Stage], settings: Settings) -> Found:
         judged, about = _labels(final, known, weights, settings.rows)
         looked = sample(final, known, weights, stages, settings)
         far, sampled = outliers(looked, known.height)
+    every = known.select(PLACE).hstack(sized)
     kinds = [
         judged,
         far,
         _conflicts(stages),
         _near_leaks(stages),
         _near_misses(stages),
-        _longest(known, sized),
-        known.select(PLACE)
-        .hstack(sized)
-        .filter(pl.col("odd") > 0)
-        .select(
-            *PLACE,
-            pl.lit("odd_characters").alias("kind"),
-            (pl.col("odd") / pl.col("chars")).clip(0, 1).alias("score"),
-            pl.format(
-                "{} of its {} characters are damaged, invisible, or of another script than the rest of their word.", "odd", "chars"
-            ).alias("detail"),
+        _longest(every),
+        _marked(
+            every.filter(pl.col("odd") > 0),
+            "odd_characters",
+            (pl.col("odd") / pl.col("chars")).clip(0, 1),
+            pl.format("{} of its {} characters are damaged, invisible, or of another script than the rest of their word.", "odd", "chars"),
+        ),
+        _marked(
+            every.filter(pl.col("active") > 0),
+            "active_content",
+            pl.col("active") / (pl.col("active") + 1),
+            pl.format("{} place(s) that a browser, a template engine or a spreadsheet would run. They are kept as text.", "active"),
         ),
     ]
     found = [_complete(each) for each in kinds]
@@ -107,13 +109,13 @@ def _complete(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _survey(final: Path, known: pl.DataFrame) -> tuple[np.ndarray, pl.DataFrame]:
-    """(weights of word vectors, by a sample of the rows; `chars` and `odd` of all rows, in the order of `known`)."""
+    """(weights of word vectors, by a sample of the rows; `chars`, `odd` and `active` of all rows, in the order of `known`)."""
     member, at, counted, sized = _smallest(known["id"], np.ones(known.height, dtype=bool), FITTED), 0, wordvectors.Frequencies(), []
     for batch in rows.batches(final):
         counted.add(batch["text"].filter(pl.Series(member[at : at + batch.height])))
         at += batch.height
-        sized.append(batch.select("chars", "odd"))
-    return counted.weights(), pl.concat([pl.DataFrame(schema={"chars": pl.Int64, "odd": pl.Int64}), *sized], rechunk=True)
+        sized.append(batch.select("chars", "odd", "active"))
+    return counted.weights(), pl.concat([pl.DataFrame(schema=dict.fromkeys(("chars", "odd", "active"), pl.Int64)), *sized], rechunk=True)
 
 
 def _smallest(ids: pl.Series, allowed: np.ndarray, most: int) -> np.ndarray:
@@ -261,16 +263,10 @@ def _near_leaks(stages: dict[str, Stage]) -> pl.DataFrame:
     return pl.concat([_complete(each) for each in found])
 
 
-def _longest(known: pl.DataFrame, sized: pl.DataFrame) -> pl.DataFrame:
+def _longest(every: pl.DataFrame) -> pl.DataFrame:
     """The longest of a hundred rows, by characters."""
-    count = int(np.ceil(LONG_SHARE * sized.height))
-    longest = (
-        known.select(PLACE)
-        .hstack(sized)
-        .sort("chars", *PLACE, descending=[True, False, False, False])
-        .head(count)
-        .filter(pl.col("chars") > 0)
-    )
-    most, median = max(int(longest["chars"].max() or 0), 1), max(float(sized["chars"].median() or 0), 1.0)  # type: ignore[arg-type]
+    count = int(np.ceil(LONG_SHARE * every.height))
+    longest = every.sort("chars", *PLACE, descending=[True, False, False, False]).head(count).filter(pl.col("chars") > 0)
+    most, median = max(int(longest["chars"].max() or 0), 1), max(float(every["chars"].median() or 0), 1.0)  # type: ignore[arg-type]
     detail = pl.format("{} characters, {} times the median.", "chars", (pl.col("chars") / median).round(1))
     return _marked(longest, "longest", pl.col("chars") / most, detail)
