@@ -420,6 +420,6 @@ def metrics_of(folder: Path) -> Any:
 
 def test_settled_rows_are_seen_and_never_written(few: Path, tmp_path: Path) -> None:
     known = write_input(frame([chat("Q0", "Answer 0"), chat("Q3", "Answer 3")]), tmp_path / "known")
-    run(dedup_exact.STAGE, few, tmp_path / "out", dedup_exact.Params(True), against=known)
+    run(dedup_exact.STAGE, few, tmp_path / "out", dedup_exact.Params(True, ()), against=known)
     assert store.read_rows(tmp_path / "out")["line"].to_list() == [2, 3, 5, 6]
     assert metrics_of(tmp_path / "out")["rows_in"] == 6
