@@ -103,10 +103,10 @@ def hard_texts(data: np.ndarray, first: np.ndarray, last: np.ndarray, hard: np.n
     """The texts with a character that cannot be folded by itself."""
     out, count = np.empty(len(first), dtype=np.int64), 0
     for row in range(len(first)):
-        others = np.int64(0)
+        bits = np.uint8(0)
         for byte in range(np.uint64(first[row]), np.uint64(last[row])):  # unsigned: a place that cannot be negative is not checked for it
-            others += np.int64(data[byte] >= 0x80)
-        if others == 0:
+            bits = np.uint8(bits | data[byte])
+        if bits < 0x80:
             continue  # ASCII: nearly all texts, and a loop without a branch
         for at in range(first[row], last[row]):
             if data[at] < 0xC0:
@@ -119,6 +119,71 @@ def hard_texts(data: np.ndarray, first: np.ndarray, last: np.ndarray, hard: np.n
                 count += 1
                 break
     return out[:count]
+
+
+@compiled
+def odd_words(data: np.ndarray, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(where words begin that are not ASCII, where they end, how many each text has). They lie between ASCII's white space and control
+    characters, over which no folding reaches: what these become is the same without the words around."""
+    count = 0
+    for row in range(len(first)):
+        for at in range(first[row], last[row]):
+            count += data[at] >= 0x80
+    begin, end, of_text, found = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64), np.zeros(len(first), dtype=np.int64), 0
+    for row in range(len(first)):
+        start, odd = first[row], False
+        for at in range(first[row], last[row] + 1):
+            if at < last[row] and data[at] > 0x20:
+                odd |= data[at] >= 0x80
+                continue
+            if odd:
+                begin[found], end[found] = start, at
+                found += 1
+                of_text[row] += 1
+            start, odd = at + 1, False
+    return begin[:found], end[:found], of_text
+
+
+@compiled
+def cut_out(data: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """These stretches, one after the other."""
+    out, at = np.empty((end - begin).sum(), dtype=np.uint8), 0
+    for each in range(len(begin)):
+        for byte in range(begin[each], end[each]):
+            out[at] = data[byte]
+            at += 1
+    return out
+
+
+@compiled
+def put_in(
+    data: np.ndarray,
+    first: np.ndarray,
+    last: np.ndarray,
+    words: tuple[np.ndarray, np.ndarray, np.ndarray],
+    others: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The texts with others for some of their words (as `odd_words` gives them; others as memory, beginnings and ends), as UTF-8, and
+    where each text ends in it."""
+    (begin, end, of_text), (other, other_begin, other_end) = words, others
+    out = np.empty((last - first).sum() + (other_end - other_begin).sum(), dtype=np.uint8)
+    ends, size, word = np.empty(len(first), dtype=np.int64), 0, 0
+    for row in range(len(first)):
+        at = first[row]
+        for _ in range(of_text[row]):
+            for byte in range(at, begin[word]):
+                out[size] = data[byte]
+                size += 1
+            for byte in range(other_begin[word], other_end[word]):
+                out[size] = other[byte]
+                size += 1
+            at = end[word]
+            word += 1
+        for byte in range(at, last[row]):
+            out[size] = data[byte]
+            size += 1
+        ends[row] = size
+    return out, ends
 
 
 @compiled

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from curate import letters, record
 from curate.compiled import compiled
-from curate.memory import as_lists, one_view, owned, text_places
+from curate.memory import Exported, as_lists, one_view, owned, starts, text_places
 
 CHARACTERS = 5  # of a shingle of a short text
 WORDS = 3  # of a shingle of a long text
@@ -71,20 +72,31 @@ class _Places(NamedTuple):
 
 
 def _places(*sides: pl.Series) -> _Places:
-    """Texts that cannot be folded character by character are folded here, which is slow."""
+    """Texts that cannot be folded character by character are folded here, which is slow: only their words that are not ASCII are."""
     found, memory = [], []
     for texts in sides:
         first, last, held = text_places(texts)
         data, base = one_view(held)
         hard = letters.hard_texts(data, first - base, last - base, letters.HARD)
         if len(hard):
-            first[hard], last[hard], more = text_places(record.fold_letters(texts.gather(hard)))
-            held += more
+            folded, ends = _folded(data, first[hard] - base, last[hard] - base)
+            first[hard], last[hard] = folded.ctypes.data + np.concatenate((ends[:1] * 0, ends[:-1])), folded.ctypes.data + ends
+            held.append(folded)
         found.append((first, last))
         memory += held
     data, base = one_view(memory)
     prompts, answers = ((first - base, last - base) for first, last in found)
     return _Places(data, prompts, answers, tuple(memory))
+
+
+def _folded(data: np.ndarray, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Texts after `record.fold_letters`: UTF-8, one after the other, and where each ends."""
+    words = begin, end, _ = letters.odd_words(data, first, last)
+    parts = [None, owned(starts(end - begin)), owned(letters.cut_out(data, begin, end))]
+    cut = pl.Series(Exported(pa.Array.from_buffers(pa.large_string(), len(begin), parts)))
+    other_first, other_last, held = text_places(record.fold_letters(cut))
+    other, base = one_view(held)
+    return letters.put_in(data, first, last, words, (other, other_first - base, other_last - base))
 
 
 def spelled(prompt: str, answer: str = "") -> tuple[set[str], set[str]]:

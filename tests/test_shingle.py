@@ -1,5 +1,6 @@
 """Shingles: the compiled function against its plain Python definition, and what must be told apart."""
 
+import random
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate import shingle
+from curate import record, shingle
+from curate.memory import one_view, text_places
 from curate.shingle import LONG, SHORT, shingles, spelled
 
 LETTERS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -59,6 +61,26 @@ def test_folding_here_is_the_folding_of_the_record(text: str) -> None:
     if unicodedata.normalize("NFKC", text.lower()) == again or text.isascii():
         same = shingles(pl.Series([text, text.upper() if text.isascii() else text, f"  {text} "])).to_list()
         assert same[0] == same[1] == same[2]
+
+
+def test_words_are_folded_as_their_texts_are() -> None:
+    """Marks that join, vowels and finals of Korean, a sigma at the end of a word: none of them reaches over white space."""
+    draw = random.Random(1)
+    odd = [chr(each) for first, last in ((1, 0x400), (0x1100, 0x1200), (0x2000, 0x2100)) for each in range(first, last)]
+    odd += list("\u3099かﬁ🙂가ͅ")
+        "\u3099かﬁ🙂가ͅ"
+    )
+    texts = [
+        "".join(draw.choice(odd) if draw.random() < 0.3 else draw.choice(" abcΣσς\n\tE'.:") for _ in range(draw.randint(0, 40)))
+        for _ in range(5000)
+    ]
+    whole = pl.Series(texts)
+    first, last, held = text_places(whole)
+    data, base = one_view(held)
+    folded, ends = shingle._folded(data, first - base, last - base)
+    ascii_lower = {each: each + 32 for each in range(65, 91)}  # which the tables fold
+    made = [folded[start:end].tobytes().decode().translate(ascii_lower) for start, end in pairwise([0, *ends])]
+    assert made == record.fold_letters(whole).to_list()
 
 
 @pytest.mark.parametrize("text", ["한국어 문장은 이렇게 씁니다", "e\u0301t\u00e9", "ｱﾊﾟｰﾄ", "1\u03382", "\u0995\u09c7\u09be"])
