@@ -68,8 +68,6 @@ def test_words_are_folded_as_their_texts_are() -> None:
     draw = random.Random(1)
     odd = [chr(each) for first, last in ((1, 0x400), (0x1100, 0x1200), (0x2000, 0x2100)) for each in range(first, last)]
     odd += list("\u3099かﬁ🙂가ͅ")
-        "\u3099かﬁ🙂가ͅ"
-    )
     texts = [
         "".join(draw.choice(odd) if draw.random() < 0.3 else draw.choice(" abcΣσς\n\tE'.:") for _ in range(draw.randint(0, 40)))
         for _ in range(5000)
