@@ -4,11 +4,12 @@ import itertools
 import json
 import re
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.pii import conversation, engine, ids, names, screen
+from curate.pii import context, conversation, engine, ids, names, screen
 from curate.pii.presidio import no_tokens
 from curate.pii.settings import ENTITIES, SECRETS, ScrubParams
 from curate.record import ParamsError
@@ -308,6 +309,25 @@ FISCAL = next(each for each in ids.finders() if each.entity == "IT_FISCAL_CODE")
 def test_no_fiscal_code_is_lost_by_its_screen(code: str) -> None:
     """Nor those in which letters stand for all digits."""
     assert screen.passing([code, "nothing"] * 6, [FISCAL]) == [[0], []] * 6
+
+
+PHRASES = ("tel", "call", "call me", "a a a", "phone number", "number of a", "née le")
+
+
+@given(
+    st.lists(st.sampled_from([*" _-\n.aé1", "tel", "Call", "me", "phone", "number", "of", "née", "le", "x" * 50]), max_size=80),
+    st.lists(st.tuples(st.integers(0, 300), st.integers(1, 12)), min_size=1, max_size=4),
+)
+@settings(max_examples=300, deadline=None)
+def test_context_near_findings_is_that_of_the_whole_text(pieces: list[str], places: list[tuple[int, int]]) -> None:
+    text = "".join(pieces)
+    findings = [(min(start, len(text)), min(start + size, len(text))) for start, size in places]
+    whole = [match.span() for match in context.words(PHRASES).finditer(text)]
+    near = context.spans_near(text, PHRASES, findings)
+    for start, end in findings:
+        assert context._near(near, start, end) == context._near(whole, start, end)
+    if whole:
+        assert pl.Series([text]).str.contains(context.context_screen(PHRASES))[0]
 
 
 def test_a_series_that_ends_before_a_mark_is_found_in_many_texts_too() -> None:
