@@ -69,14 +69,8 @@ class _Searched:
     found: list[tuple[Finding, ...]]
     group: tuple[Finding, ...]
     row: dict[str, Any]
-
-    @property
-    def texts(self) -> list[str]:
-        return [slot.own for slot in self.slots]
-
-    @property
-    def mentions(self) -> list[Mention]:
-        return mentions(self.texts, self.found)
+    texts: list[str]
+    mentions: list[Mention]
 
     @property
     def values(self) -> list[Mention]:
@@ -112,7 +106,9 @@ class _Search:
         in_group = self._text(language, row["group"]) if row["group"] else ()
         if not any(raw) and not in_group:
             return None
-        return _Searched(texts, carried([slot.own for slot in texts], raw), in_group, row)
+        own = [slot.own for slot in texts]
+        found = carried(own, raw)
+        return _Searched(texts, found, in_group, row, own, mentions(own, found))
 
 
 def survey(batch: pl.DataFrame, params: ScrubParams, context: Known) -> pl.DataFrame:

@@ -1,7 +1,8 @@
 """Findings of one conversation: carried to every place where a found value stands, then replaced."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import regex
 
@@ -21,8 +22,7 @@ _RUN = regex.compile(r"[^\W_]+")
 _STARTS = regex.compile(r"(?:^|[.!?:\n]|[\"“(*-])\s*$")
 
 
-@dataclass(frozen=True)
-class _Needle:
+class _Needle(NamedTuple):
     """A text to look for, in lower case. `rule`: any (whatever the case), exact (as `text`), name (see `_is_name`)."""
 
     lower: str
@@ -45,9 +45,9 @@ def carried(texts: Sequence[str], findings: Sequence[tuple[Finding, ...]]) -> li
     """
     heads: dict[str, list[tuple[int, _Needle]]] = {}
     for needle in _needles(texts, findings):
-        first = _RUN.search(needle.lower)
+        first = _head(needle.lower)
         if first is not None:
-            heads.setdefault(first[0], []).append((first.start(), needle))
+            heads.setdefault(first[1], []).append((first[0], needle))
     if not heads:
         return list(findings)
     for several in heads.values():
@@ -59,30 +59,45 @@ def carried(texts: Sequence[str], findings: Sequence[tuple[Finding, ...]]) -> li
     return more
 
 
+@lru_cache(maxsize=1 << 16)
+def _head(lower: str) -> tuple[int, str] | None:
+    """Start and text of the first run of letters and digits."""
+    first = _RUN.search(lower)
+    return (first.start(), first[0]) if first else None
+
+
 def _needles(texts: Sequence[str], findings: Sequence[tuple[Finding, ...]]) -> list[_Needle]:
     made: dict[tuple[str, str], _Needle] = {}
 
     def add(text: str, rule: str, entity: str, score: float) -> None:
-        made.setdefault((_lower(text), rule), _Needle(_lower(text), text, rule, entity, score))
+        lower = _lower(text)
+        made.setdefault((lower, rule), _Needle(lower, text, rule, entity, score))
 
     people: People | None = None
     for text, found in zip(texts, findings, strict=True):
         for each in found:
             value = text[each.start : each.end]
-            if len(value) >= CARRIED and not (each.entity == "PERSON" and " " not in value):
-                add(value, "any", each.entity, each.score)
-            for part in number_parts(each.entity, value):
-                add(part, "any", each.entity, each.score)
-            for part in secret_parts(each.entity, value):
-                add(part, "exact", each.entity, each.score)
-            if each.entity == "PERSON":
-                for word in parsed(value):
-                    if word.role in ("first", "middle", "last") and word.end - word.start >= NAME:
-                        add(value[word.start : word.end], "name", "PERSON", each.score)
-            elif each.entity == "EMAIL_ADDRESS":
+            for lower, part, rule in _telling(each.entity, value):
+                if (lower, rule) not in made:
+                    made[lower, rule] = _Needle(lower, part, rule, each.entity, each.score)
+            if each.entity == "EMAIL_ADDRESS":
                 people = people or People(mentions(texts, findings))
                 _add_mail(value, people, each.score, add)
     return list(made.values())
+
+
+@lru_cache(maxsize=1 << 16)
+def _telling(entity: str, value: str) -> tuple[tuple[str, str, str], ...]:
+    """The value and the parts of it that give it away, each in lower case, as it is, and with the rule by which it is looked for."""
+    found = []
+    if len(value) >= CARRIED and not (entity == "PERSON" and " " not in value):
+        found.append((value, "any"))
+    found += [(part, "any") for part in number_parts(entity, value)]
+    found += [(part, "exact") for part in secret_parts(entity, value)]
+    for word in parsed(value) if entity == "PERSON" else ():
+        if word.role in ("first", "middle", "last") and word.end - word.start >= NAME:
+            found.append((value[word.start : word.end], "name"))
+    return tuple((_lower(part), part, rule) for part, rule in found)
 
 
 def _add_mail(value: str, people: People, score: float, add: Callable[[str, str, str, float], None]) -> None:
@@ -132,10 +147,16 @@ def _words(lower: str, heads: Collection[str]) -> Iterator[tuple[int, str]]:
     for head in heads:
         at = lower.find(head)
         while at >= 0:
-            if (run := _RUN.match(lower, at)) and run.end() == at + len(head) and not (at and _RUN.match(lower, at - 1)):
+            end = at + len(head)
+            if not (at and _runs_on(lower[at - 1])) and not (end < len(lower) and _runs_on(lower[end])):
                 found.append((at, head))
             at = lower.find(head, at + 1)
     yield from sorted(found)
+
+
+def _runs_on(letter: str) -> bool:
+    """Whether a character belongs to a run."""
+    return letter.isalnum() if letter.isascii() else _RUN.match(letter) is not None
 
 
 def _is_name(text: str, start: int, end: int) -> bool:

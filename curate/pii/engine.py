@@ -6,11 +6,13 @@ tests/test_pii.py asserts on examples.
 """
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import regex
 
@@ -39,9 +41,8 @@ class _Strict(logging.Handler):
             raise SearchTimeout("a pattern timed out on this text")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A stretch of a text, in characters. It never holds the text itself."""
+class Finding(NamedTuple):
+    """A stretch of a text, in characters. It never holds the text itself. A tuple: hundreds of thousands are made, and sorted."""
 
     start: int
     end: int
@@ -114,7 +115,7 @@ def find_many(texts: Sequence[str], params: ScrubParams, language: str | None = 
     `language` (ISO 639: `de`, `pt-BR`) adds the phone numbers of its countries, written without a country code.
     """
     made = analyzer(in_language(params, language))
-    plain = [HIDDEN.sub("", text) if HIDDEN.search(text) else None for text in texts]
+    plain = [HIDDEN.sub("", text) if not text.isascii() and HIDDEN.search(text) else None for text in texts]
     both = [*texts, *(text for text in plain if text is not None)]  # what hides between the letters is looked for without it
     raw = analyze(both, made)
     if made.model:
@@ -124,13 +125,13 @@ def find_many(texts: Sequence[str], params: ScrubParams, language: str | None = 
     results: list[tuple[Finding, ...] | Exception] = []
     for text, bare, found in zip(texts, plain, raw, strict=False):
         hidden = next(more) if bare is not None else []
-        fault = next((each for each in (found, hidden) if isinstance(each, Exception)), None)
-        if fault is not None:
-            results.append(fault)
+        if isinstance(found, Exception) or isinstance(hidden, Exception):
+            results.append(found if isinstance(found, Exception) else hidden)  # type: ignore[arg-type]
             continue
-        assert not isinstance(found, Exception) and not isinstance(hidden, Exception)
-        every = [*found, *_unhidden(text, hidden), *_denied(text, params.deny)]
-        results.append(resolve(each for each in every if not _allowed(text[each.start : each.end], each.entity, params)) if every else ())
+        every = [*found, *_unhidden(text, hidden), *_denied(text, params.deny)] if hidden or params.deny else found
+        if params.allow:
+            every = [each for each in every if not _allowed(text[each.start : each.end], each.entity, params)]
+        results.append(resolve(every) if every else ())
     return results
 
 
@@ -143,11 +144,14 @@ def analyze(texts: Sequence[str], made: Analyzer) -> list[list[Finding] | Except
     results: list[list[Finding] | Exception] = []
     for at, (text, several) in enumerate(zip(texts, asked, strict=True)):
         found: list[Any] = []
+        sources: list[Any] = []  # recognizers that found something
         try:
             for each in several:
                 finder, known = made.finders[each], ready.get(each)
-                found += known[at] if known else finder.recognizer.analyze(text, [finder.entity], made.nothing) or ()
-            results.append(_counting(text, found, several, made) if found else [])
+                if more := known[at] if known else finder.recognizer.analyze(text, [finder.entity], made.nothing):
+                    found += more
+                    sources.append(finder.recognizer)
+            results.append(_counting(text, found, sources, made) if found else [])
         except Exception as error:  # any recognizer, any fault: the caller decides about the text
             results.append(error)
     return results
@@ -169,19 +173,23 @@ def _found_at_once(texts: Sequence[str], asked: Sequence[Sequence[int]], made: A
     return ready
 
 
-def _counting(text: str, found: list[Any], asked: Sequence[int], made: Analyzer) -> list[Finding]:
-    """What of the findings counts, with scores by their context: as `AnalyzerEngine` decides it."""
+def _counting(text: str, found: list[Any], sources: Sequence[Any], made: Analyzer) -> list[Finding]:
+    """What of the findings counts, with scores by their context: as `AnalyzerEngine` decides it. `sources`: whose findings they are."""
     from curate.pii.presidio import EntityRecognizer
 
-    recognizers = [made.finders[at].recognizer for at in asked]
-    if any(each.context for each in recognizers):  # else the enhancer would only copy the findings
-        found = made.engine.context_aware_enhancer.enhance_using_context(text, found, made.nothing, recognizers)
-    found = [each for each in found if each.score >= made.least[each.entity_type]]
-    return [_finding(each) for each in (found if len(found) == 1 and found[0].score else EntityRecognizer.remove_duplicates(found))]
+    if any(each.context for each in sources):  # else the enhancer would only copy the findings
+        found = made.engine.context_aware_enhancer.enhance_using_context(text, found, made.nothing, sources)
+    found = [each for each in found if each.score and each.score >= made.least[each.entity_type]]
+    found.sort(key=_start)
+    apart = all(one.end < other.start for one, other in itertools.pairwise(found))  # then none can stand for another
+    return [_finding(each) for each in (found if apart else EntityRecognizer.remove_duplicates(found))]
 
 
 def _finding(result: Any) -> Finding:
     return Finding(result.start, result.end, result.entity_type, result.recognition_metadata["recognizer_name"], round(result.score, 2))
+
+
+_start = attrgetter("start")
 
 
 def in_language(params: ScrubParams, language: str | None) -> ScrubParams:
@@ -200,7 +208,7 @@ def _unhidden(text: str, found: list[Finding]) -> list[Finding]:
     if not found:
         return []
     places = [at for at, each in enumerate(text) if not HIDDEN.match(each)]
-    return [dataclasses.replace(each, start=places[each.start], end=places[each.end - 1] + 1) for each in found]
+    return [each._replace(start=places[each.start], end=places[each.end - 1] + 1) for each in found]
 
 
 @lru_cache(maxsize=8)
@@ -240,13 +248,13 @@ def resolve(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """
     merged: list[list[Finding]] = []
     reach = -1
-    for each in sorted(findings, key=lambda finding: (finding.start, finding.end, finding.entity, finding.recognizer)):
+    for each in sorted(findings):
         if each.start < reach:
             merged[-1].append(each)
         else:
             merged.append([each])
         reach = max(reach, each.end)
-    return tuple(_one(group) for group in merged)
+    return tuple(group[0] if len(group) == 1 else _one(group) for group in merged)
 
 
 def _one(group: list[Finding]) -> Finding:

@@ -1,6 +1,5 @@
 """The texts of a row that scrub searches, and the row with them replaced."""
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,9 +30,7 @@ def clipped(found: tuple[Finding, ...], slot: Slot) -> tuple[Finding, ...]:
     if slot.start == 0 and slot.end == len(slot.text):
         return found
     within = [each for each in found if each.start < slot.end and each.end > slot.start]
-    return tuple(
-        dataclasses.replace(each, start=max(each.start - slot.start, 0), end=min(each.end, slot.end) - slot.start) for each in within
-    )
+    return tuple(each._replace(start=max(each.start - slot.start, 0), end=min(each.end, slot.end) - slot.start) for each in within)
 
 
 def slots(row: dict[str, Any]) -> list[Slot]:
