@@ -4,7 +4,6 @@ A listed first name with a capital counts alone, unless it is a word, a place or
 one may be a word as well. Inside code (`Martin(`, `os.Grace`, `class_Anna`) nothing counts.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -14,19 +13,19 @@ import regex
 
 from curate.pii.name_cues import EVERY, LONG_SURNAME, by_cue, cued
 from curate.pii.name_lists import AMBIGUOUS, MAKES_A_PLACE, NAMED_PLACES, NOT_NAMES
-from curate.pii.name_words import ASCII_PARTS, NEXT, PARTS, PIECE, WORD, in_ascii, key, listed, stands_free, telling
+from curate.pii.name_words import KEPT, LATIN, NEXT, PARTS, PIECE, WORD, by_script, key, listed, script, stands_free, telling
 from curate.pii.presidio import EntityRecognizer, RecognizerResult
 from curate.pii.screen import Finder, odd
 
 FULL, HALF, ALONE, SURNAME = 0.6, 0.5, 0.45, 0.35  # first and last listed; first only; one first name; one last name
 LONGEST = 4  # words of a name
 
-_RUN: Any = regex.compile(rf"(?<![\p{{L}}\p{{M}}\p{{N}}_@/.#\-\\$=<])({WORD})(?:{NEXT}){{0,5}}")
-# The same; its first capital is looked for before what stands there is asked.
-_ASCII_RUN: Any = re.compile(r"[A-Z](?<![A-Za-z0-9_@/.#\-\\$=<][A-Z])" + in_ascii(rf"{WORD}(?:{NEXT}){{0,5}}").removeprefix("[A-Z]"))
-_PIECES: Any = regex.compile(PIECE)
+# A run of words with capitals; the first capital is looked for before what stands in front of it is asked.
+_RUN = by_script(
+    r"[\p{Lu}](?<![\p{L}\p{M}\p{N}_@/.#\-\\$=<][\p{Lu}])" + rf"{WORD}(?:{NEXT}){{0,5}}".removeprefix(r"[\p{Lu}]"),
+)
+_PIECES = by_script(PIECE)
 _MARK: Any = regex.compile(r"\p{M}")
-_ASCII_PIECES = re.compile("[A-Z][A-Za-z]*")  # the same in texts of ASCII
 Found = tuple[int, int, float]  # start, end, score
 
 
@@ -60,12 +59,12 @@ class PersonNames(EntityRecognizer):  # type: ignore[misc]
 
 def _screened(text: str, cues: Sequence[int], joined: bool) -> Iterator[Found]:
     """What `analyze` finds, without looking for what cannot be there."""
-    tells = telling()
-    count = sum(key(piece) in tells for piece in (_ASCII_PIECES if text.isascii() else _PIECES).findall(text))
-    if count:
-        yield from _by_list(text)
-    if joined and (count > 1 or (not text.isascii() and _MARK.search(text))):  # a series may end before a mark: its last word is no piece
-        yield from _by_series(text)
+    yield from _by_list(text)
+    if joined:
+        kind, tells = script(text), telling()
+        count = sum(key(piece) in tells for piece in _PIECES[kind].findall(text))
+        if count > 1 or (kind > LATIN and _MARK.search(text)):  # a series may end before a mark: its last word is no piece
+            yield from _by_series(text)
     if cues:
         yield from by_cue(text, cues)
     if text.islower():
@@ -73,27 +72,44 @@ def _screened(text: str, cues: Sequence[int], joined: bool) -> Iterator[Found]:
 
 
 def _by_list(text: str) -> Iterator[Found]:
+    for run in _RUN[script(text)].finditer(text):
+        for start, end, score in _named(run[0]):
+            if stands_free(text, run.start() + start, run.start() + end):
+                yield run.start() + start, run.start() + end, score
+
+
+class _Runs(dict[str, tuple[Found, ...]]):
+    """Runs of words with the names in them, each looked through once: most are a word that begins a sentence."""
+
+    def __missing__(self, run: str) -> tuple[Found, ...]:
+        if len(self) >= KEPT:
+            self.clear()
+        self[run] = made = tuple(_in_run(run))
+        return made
+
+
+_named = _Runs().__getitem__
+
+
+def _in_run(run: str) -> Iterator[Found]:
+    if telling().isdisjoint(map(key, run.split(" "))):
+        return
     first, last = listed()
-    tells = telling()
-    runs, parts = (_ASCII_RUN, ASCII_PARTS) if text.isascii() else (_RUN, PARTS)
-    for run in runs.finditer(text):
-        if tells.isdisjoint(map(key, run[0].split(" "))):
-            continue
-        words = [match.span() for match in parts.finditer(text, run.start(), run.end())]
-        keys = [key(text[start:end]) for start, end in words]
-        capitals = [end - start > 1 and text[start:end].isupper() for start, end in words]
-        if any(capitals) and not all(capitals):  # BLAS Level 3: in a name either all words are in capitals or none
-            keys = ["" if high else each for each, high in zip(keys, capitals, strict=True)]
-        at = 0
-        while at < len(words):
-            size, score = _name_at(keys, at, first, last)
-            if size == 1 and capitals[at]:
-                size = 0  # LAN, NAS, SIM: a word alone in capitals is an abbreviation or a heading
-            if capitals[at] and score < FULL:
-                size = 0  # JAX JIT
-            if size and stands_free(text, words[at][0], words[at + size - 1][1]) and not _is_place(keys, at, at + size):
-                yield words[at][0], words[at + size - 1][1], score
-            at += size or 1
+    words = [match.span() for match in PARTS[script(run)].finditer(run)]
+    keys = [key(run[start:end]) for start, end in words]
+    capitals = [end - start > 1 and run[start:end].isupper() for start, end in words]
+    if any(capitals) and not all(capitals):  # BLAS Level 3: in a name either all words are in capitals or none
+        keys = ["" if high else each for each, high in zip(keys, capitals, strict=True)]
+    at = 0
+    while at < len(words):
+        size, score = _name_at(keys, at, first, last)
+        if size == 1 and capitals[at]:
+            size = 0  # LAN, NAS, SIM: a word alone in capitals is an abbreviation or a heading
+        if capitals[at] and score < FULL:
+            size = 0  # JAX JIT
+        if size and not _is_place(keys, at, at + size):
+            yield words[at][0], words[at + size - 1][1], score
+        at += size or 1
 
 
 _SMALL = regex.compile(r"(?<![\p{L}\p{M}\p{N}_@/.#\-\\$=<])\p{Ll}[\p{L}\p{M}]{3,}(?![\p{L}\p{M}\p{N}_@/(=\\])")
@@ -149,16 +165,21 @@ def _name_at(keys: list[str], at: int, first: frozenset[str], last: frozenset[st
     return (1, ALONE) if word not in AMBIGUOUS else (0, 0.0)
 
 
-_SERIES = regex.compile(
-    rf"(?<![\p{{L}}\p{{M}}\p{{N}}_@/.#\-\\$=<\"'])({WORD})(?:, ({WORD})){{0,20}},? (?:and|or|&|und|et|y|e|en|och|i) ({WORD})(?![\p{{L}} ]*\p{{Lu}})"
+_AND = r",? (?:and|or|&|und|et|y|e|en|och|i) "
+_LAST = rf"({WORD})(?![\p{{L}} ]*[\p{{Lu}}])"
+_LISTED = WORD.replace("]*", "]*+").replace("]+", "]++").replace(")*", ")*+")  # a comma or a space follows: nothing to give back
+_SERIES = by_script(
+    r"[\p{Lu}](?<![\p{L}\p{M}\p{N}_@/.#\-\\$=<\"'][\p{Lu}])" + rf"{_LISTED}(?:, {_LISTED}){{0,20}}+{_AND}{_LAST}".removeprefix(r"[\p{Lu}]")
 )
+_MEMBERS = regex.compile(rf"({WORD})(?:, ({WORD})){{0,20}}{_AND}{_LAST}")  # the same, read from where one begins
 _JOINED = r"\p{Lu}[\p{L}\p{M}'’\-]*,? (?:and|or|&|und|et|y|e|en|och|i) \p{Lu}"  # stands in every series
 
 
 def _by_series(text: str) -> Iterator[Found]:
     """`Hans, Amber and Lopez`: where two of the words are first names and nothing else, or all are names, all are."""
     first, last = listed()
-    for series in _SERIES.finditer(text) if " and " in text or "," in text or " or " in text else ():
+    for match in _SERIES[script(text)].finditer(text) if " and " in text or "," in text or " or " in text else ():
+        series = _MEMBERS.match(text, match.start())
         spans = [*series.spans(1), *series.spans(2), *series.spans(3)]
         keys = [key(text[start:end]) for start, end in spans]
         if any(each in NOT_NAMES or each in MAKES_A_PLACE for each in keys) or not all(each in first or each in last for each in keys):
