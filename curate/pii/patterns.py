@@ -1,6 +1,7 @@
 """Presidio's validated recognizers, as Finery uses them: what was changed in each, and why, is said beside it."""
 
 import ipaddress
+from functools import lru_cache
 from typing import Any
 
 import regex
@@ -57,6 +58,19 @@ class Email(stock.EmailRecognizer):  # type: ignore[misc]
         return results
 
 
+class _Matcher(PhoneNumberMatcher):  # type: ignore[misc]
+    """Looks up what was refused before: groups of digits repeat in tables and lists, and refusing one means parsing it in several ways."""
+
+    def _parse_and_verify(self, candidate: str, offset: int) -> Any:
+        return super()._parse_and_verify(candidate, offset) if _is_number(candidate, self.preferred_region) else None
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_number(candidate: str, region: str) -> bool:
+    """Whether the candidate is a valid number where nothing stands around it: what does can only refuse it."""
+    return PhoneNumberMatcher(candidate, region, leniency=Leniency.VALID)._parse_and_verify(candidate, 0) is not None
+
+
 class Phone(stock.PhoneRecognizer):  # type: ignore[misc]
     """One pass a region over valid numbers, without a limit of tries.
 
@@ -70,7 +84,7 @@ class Phone(stock.PhoneRecognizer):  # type: ignore[misc]
         """Valid numbers in any of the regions."""
         found: dict[tuple[int, int], RecognizerResult] = {}
         for region in self.supported_regions:
-            for match in PhoneNumberMatcher(text, region, leniency=Leniency.VALID, max_tries=len(text) + 1):
+            for match in _Matcher(text, region, leniency=Leniency.VALID, max_tries=len(text) + 1):
                 if not self.seven.search(match.raw_string) or "  " in match.raw_string or regex.search(r"\d\.\d(?!\d)", match.raw_string):
                     continue  # columns of figures, decimals
                 result = self._get_recognizer_result(match, text, region, nlp_artifacts)
