@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from phonenumbers import Leniency, PhoneNumberMatcher
 
-from curate.pii import context, conversation, engine, ids, names, screen
+from curate.pii import context, conversation, engine, ids, name_words, names, patterns, screen
 from curate.pii.presidio import no_tokens
 from curate.pii.settings import ENTITIES, SECRETS, ScrubParams
 from curate.record import ParamsError
@@ -311,6 +312,53 @@ def test_no_fiscal_code_is_lost_by_its_screen(code: str) -> None:
     assert screen.passing([code, "nothing"] * 6, [FISCAL]) == [[0], []] * 6
 
 
+LETTERS = [
+    *" ,.-'’&\n\x1c²_1aiıſZÉéŁłßǅ—",
+    "Anna",
+    "Lopez",
+    "Łukasz",
+    "Zoë",
+    "O’Brien",
+    "McDonald",
+    "LoRA",
+    ", ",
+    " and ",
+    " et ",
+    " van ",
+    "A.",
+]
+
+
+@given(st.lists(st.sampled_from(LETTERS), max_size=40))
+@settings(max_examples=500, deadline=None, derandomize=True)
+def test_names_of_latin_texts_are_what_the_general_patterns_find(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    for several in (names._RUN, names._PIECES, names._SERIES, name_words.PARTS):
+        general = [match.span() for match in several[name_words.OTHER].finditer(text)]
+        assert [match.span() for match in several[name_words.script(text)].finditer(text)] == general
+
+
+@given(
+    st.lists(
+        st.sampled_from([*"+0 -./()xa\n", "020", "7946 0958", "00", "44", "212-736-5000", "(0)", "736", "5000", "2020", "12"]), max_size=40
+    )
+)
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_phone_numbers_are_those_of_the_matcher_without_a_memory(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    for region in ("GB", "US"):
+        ours, stock = (
+            [(each.start, each.end, each.number) for each in matcher(text, region, leniency=Leniency.VALID, max_tries=len(text) + 1)]
+            for matcher in (patterns._Matcher, PhoneNumberMatcher)
+        )
+        assert ours == stock
+
+
+@pytest.mark.parametrize("name", ["backup code", "signing key", "TOTP seed", "credentials", "activation"])
+def test_a_random_string_is_found_beside_each_of_its_words(name: str) -> None:
+    assert next(iter(engine.find(f"the {name}: kQ9vX2mZ7pL4wR8tB1nC", PARAMS))).entity.startswith("SECRET_")
+
+
 PHRASES = ("tel", "call", "call me", "a a a", "phone number", "number of a", "née le")
 
 
@@ -318,7 +366,7 @@ PHRASES = ("tel", "call", "call me", "a a a", "phone number", "number of a", "n�
     st.lists(st.sampled_from([*" _-\n.aé1", "tel", "Call", "me", "phone", "number", "of", "née", "le", "x" * 50]), max_size=80),
     st.lists(st.tuples(st.integers(0, 300), st.integers(1, 12)), min_size=1, max_size=4),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 def test_context_near_findings_is_that_of_the_whole_text(pieces: list[str], places: list[tuple[int, int]]) -> None:
     text = "".join(pieces)
     findings = [(min(start, len(text)), min(start + size, len(text))) for start, size in places]

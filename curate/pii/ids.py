@@ -50,7 +50,7 @@ def finders() -> tuple[Finder, ...]:
             ("hetu", "henkilötunnus", "personbeteckning", "personal identity code", *_ID),
         ),
         _found(stock.InAadhaarRecognizer(), "[0-9]{4}[- :]?[0-9]{4}[- :]?[0-9]{4}", ("aadhaar", "aadhar", "uidai")),
-        _found(_pan(), "[A-Za-z]{5}[0-9]{4}[A-Za-z]", ("permanent account number", "pan card", "pan number", "pan no", "pan")),
+        _found(_pan(), "[0-9]{4}[A-Za-z]", ("permanent account number", "pan card", "pan number", "pan no", "pan")),
         _found(stock.ItFiscalCodeRecognizer(), fiscal, ("codice fiscale", "fiscal code"), needed=False),
         _found(stock.KrRrnRecognizer(), "[0-9]{6}-?[0-9]{7}", ("rrn", "resident registration", "주민등록번호", "주민번호", *_ID)),
         _found(stock.NgNinRecognizer(), eleven, ("nin", "nimc", "national identification number", "national identity")),

@@ -349,7 +349,10 @@ def finders(phone_regions: tuple[str, ...], keep_private_ips: bool) -> tuple[Fin
         Finder(Ip(keep_private_ips), (r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:",)),
         Finder(
             stock.MacAddressRecognizer(),
-            (r"[0-9A-Fa-f](?::[0-9A-Fa-f]{2}){2}:|[0-9A-Fa-f](?:-[0-9A-Fa-f]{2}){2}-|\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}",),
+            (
+                r":[0-9A-Fa-f]{2}:|-[0-9A-Fa-f]{2}-|\.[0-9A-Fa-f]{4}\.",  # begins with a sign: Rust finds that in a tenth of the time
+                r"[0-9A-Fa-f](?::[0-9A-Fa-f]{2}){2}:|[0-9A-Fa-f](?:-[0-9A-Fa-f]{2}){2}-|\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}",
+            ),
         ),
         Finder(stock.CryptoRecognizer(), (SOME_DIGIT, r"(?i:(?:bc1|[13])[a-z0-9]{25})")),
         Finder(Wallet(), (SOME_DIGIT, r"0x[0-9a-fA-F]{40}|[48][1-9A-HJ-NP-Za-km-z]{94}|(?:ltc1|addr1)[a-z0-9]{30}")),
@@ -358,7 +361,7 @@ def finders(phone_regions: tuple[str, ...], keep_private_ips: bool) -> tuple[Fin
         _named(stock.UsPassportRecognizer(), "[0-9]{8}", ("passport",)),
         _named(
             stock.UsLicenseRecognizer(),
-            SOME_DIGIT,
+            r"(?i:licen[cs]e|dl[\s_\-]{0,3}no)",
             (
                 "driver license",
                 "driver's license",
@@ -375,7 +378,7 @@ def finders(phone_regions: tuple[str, ...], keep_private_ips: bool) -> tuple[Fin
             "[0-9]{8}",
             ("bank account", "account number", "account no", "account num", "acct", "sort code", "routing number", "current account"),
         ),
-        Finder(Nino(), (SOME_DIGIT, r"[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-Da-d]")),
+        Finder(Nino(), (SOME_DIGIT, r"[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-Da-d]", r"[A-Za-z]{2} ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-Da-d]")),
         _named(stock.NhsRecognizer(), r"[0-9]{3}[- ]?[0-9]{3}[- ]?[0-9]{4}", ("nhs", "health service", "health number")),
         _named(stock.UkPassportRecognizer(), "[0-9]{7}", ("passport", "travel document", "hmpo")),
         Finder(stock.UkDrivingLicenceRecognizer(), (SOME_DIGIT, r"[0-9]{6}[A-Za-z9]{2}")),

@@ -112,7 +112,7 @@ _WORDS = r"(?:[\p{Lu}0-9][\p{L}\p{M}0-9'’.\-]*[ ])"  # _CAP without its bound,
 _STREET_SCREENS = (  # one for each shape, in their order
     rf"[0-9][A-Za-z]?,?[ ]{_WORDS}+{_TYPE}",
     r"[0-9][A-Za-z]?,?[ ](?:bis|ter)?[ ]?(?:rue|avenue|boulevard|bd|chemin|allée|impasse|place|quai|route)[ ]",
-    rf"(?:{_ENDS}[ ][0-9]",
+    rf"\p{{Lu}}[\p{{L}}\-]+(?:{_ENDS}[ ][0-9]",
     rf"{_TYPE_FIRST}[ ]{_LITTLE.removesuffix('{0,3}')}*[\p{{Lu}}0-9][^\n]*[0-9]",
     rf"[0-9][A-Za-z]?[ ]{_WORDS}+(?:u|út|utca|tér|sok|cad|mah)\.?[ ][0-9]",
     r"O\.?[ ]?Box[ ][0-9]",
@@ -123,8 +123,8 @@ _MONTHS = f"(?i:{_MONTH[3:-1]})"
 _DATE_SCREENS = (
     r"[0-9][/.\-][0-9]{1,2}[/.\-][0-9]{2}",
     r"[0-9]{4}[/.\-][0-9]{1,2}[/.\-][0-9]",
-    rf"[0-9](?i:st|nd|rd|th)?[ ](?i:of )?{_MONTHS}",
-    rf"{_MONTHS}\.?[ ][0-9]",
+    rf"[0-9](?i:st|nd|rd|th)?[ ](?i:of )?{_MONTHS}\.?,?[ ](?:1[89]|20)[0-9]{{2}}",
+    rf"{_MONTHS}\.?[ ][0-9]{{1,2}}(?i:st|nd|rd|th)?,?[ ](?:1[89]|20)[0-9]{{2}}",
 )
 _DATE_SCREEN = r"[0-9][/.\-][0-9]{1,2}[/.\-][0-9]|" + _MONTHS
 

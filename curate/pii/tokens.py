@@ -10,7 +10,7 @@ TOKENS: tuple[tuple[str, str, str], ...] = (
     ("Square", r"sq0(?:atp|csp|idp)-|EAAA", r"\bsq0(?:atp|csp|idp)-[\w\-]{22,60}|\bEAAA[\w\-+=]{56,62}(?![\w\-+=])"),
     ("Mailgun", r"key-[0-9a-f]", r"\bkey-[0-9a-f]{32}\b"),
     ("Mailchimp", r"-us[0-9]", r"\b[0-9a-f]{32}-us\d{1,2}\b"),
-    ("Discord", r"[MNO][\w\-]{23,25}\.|discord", r"\b[MNO][\w\-]{23,25}\.[\w\-]{6}\.[\w\-]{27,40}|https://(?:\w{1,10}\.)?discord(?:app)?\.com/api/webhooks/\d{17,20}/[\w\-]{60,70}"),
+    ("Discord", r"\.[^\s.]{6}\.[^\s.]{20}|discord", r"\b[MNO][\w\-]{23,25}\.[\w\-]{6}\.[\w\-]{27,40}|https://(?:\w{1,10}\.)?discord(?:app)?\.com/api/webhooks/\d{17,20}/[\w\-]{60,70}"),
     ("Teams", r"webhook\.office\.com", r"https://[\w\-]{1,60}\.webhook\.office\.com/webhookb2/[\w@\-]{36,80}/IncomingWebhook/[0-9a-f]{32}/[0-9a-f\-]{36}"),
     ("Databricks", r"dapi", r"\bdapi[0-9a-f]{32}(?:-\d)?\b"),
     ("Atlassian", r"ATATT3|ATCTT3", r"\bAT[AC]TT3[\w\-=]{60,250}"),
