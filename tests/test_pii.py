@@ -312,7 +312,7 @@ def test_no_fiscal_code_is_lost_by_its_screen(code: str) -> None:
     assert screen.passing([code, "nothing"] * 6, [FISCAL]) == [[0], []] * 6
 
 
-LETTERS = [
+NAME_PARTS = [
     *" ,.-'’&\n\x1c²_1aiıſZÉéŁłßǅ—",
     "Anna",
     "Lopez",
@@ -329,7 +329,7 @@ LETTERS = [
 ]
 
 
-@given(st.lists(st.sampled_from(LETTERS), max_size=40))
+@given(st.lists(st.sampled_from(NAME_PARTS), max_size=40))
 @settings(max_examples=500, deadline=None, derandomize=True)
 def test_names_of_latin_texts_are_what_the_general_patterns_find(pieces: list[str]) -> None:
     text = "".join(pieces)
