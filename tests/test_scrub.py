@@ -277,10 +277,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             examples.append(Example.from_dict(pipeline.make_doc(text), {"entities": spans}))
     optimizer = pipeline.initialize(lambda: examples)
     expected = [sorted((each.start_char, each.end_char, each.label_) for each in example.reference.ents) for example in examples]
-    for _ in range(300):  # how soon it has learnt them differs from processor to processor
+    right = 0
+    for _ in range(300):  # how soon it has learnt them differs from processor to processor, and what it has just learnt it may forget
         pipeline.update(examples, sgd=optimizer)
         read = [sorted((each.start_char, each.end_char, each.label_) for each in pipeline(example.text).ents) for example in examples]
-        if read == expected:
+        right = right + 1 if read == expected else 0
+        if right == 10:
             break
     path = tmp_path_factory.mktemp("model") / "names"
     pipeline.to_disk(path)
@@ -305,9 +307,56 @@ def test_names_get_the_same_fake_name_everywhere(model: Path, monkeypatch: pytes
     assert name.isalpha() and name != "Anna" and other == f"please call {name} back"
 
 
+@pytest.fixture(scope="module")
+def token_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A token classifier of transformers that has learnt three names, which are in no list, and a place."""
+    import torch
+    from transformers import BertConfig, BertForTokenClassification, BertTokenizer
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("tokens")
+    words = "[PAD] [UNK] [CLS] [SEP] [MASK] Xqvist Uzvarn Brzondel lives in Leeds I spoke with today please call back ok . word".split()
+    (folder / "vocab.txt").write_text("\n".join(words))
+    tokenizer = BertTokenizer(str(folder / "vocab.txt"), do_lower_case=False, model_max_length=64)
+    names = {5: 1, 6: 1, 7: 1, 10: 2}
+    size: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    labels = {0: "O", 1: "B-PER", 2: "B-LOC"}
+    network = BertForTokenClassification(BertConfig(vocab_size=len(words), max_position_embeddings=64, id2label=labels, **size))
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    for _ in range(150):
+        ids = torch.randint(5, len(words), (16, 12))
+        wanted = torch.tensor([[names.get(int(each), 0) for each in row] for row in ids])
+        loss = network(input_ids=ids, labels=wanted).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_names_are_found_by_a_token_classifier(tmp_path: Path, token_model: Path) -> None:
+    far = "word " * 300 + "Brzondel " + "word " * 300  # beyond what the model reads at once
+    rows, metrics, _ = _run(
+        tmp_path,
+        [chat("Xqvist lives in Leeds", "I spoke with Xqvist today", far, "ok"), chat("", "ok")],
+        f"ner={{engine: transformers, model: {token_model}}}",
+    )
+    assert _contents(rows, 0) == [
+        "<PERSON_1> lives in <LOCATION_1>",
+        "I spoke with <PERSON_1> today",
+        far.replace("Brzondel", "<PERSON_2>"),
+        "ok",
+    ]
+    assert metrics["counts"]["ner"] > 0
+
+
 def test_a_model_that_is_missing_or_finds_no_names_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"en_core_web_nope.*pip install en_core_web_nope"):
         _run(tmp_path, [chat("a", "b")], "ner={engine: spacy, model: en_core_web_nope}")
+    with pytest.raises(ParamsError, match="token-classification model, or fetch it first"):
+        _run(tmp_path, [chat("a", "b")], f"ner={{engine: transformers, model: {tmp_path / 'nowhere'}}}")
     import spacy
 
     spacy.blank("en").to_disk(tmp_path / "blank")

@@ -14,7 +14,10 @@ from curate.record import ParamsError
 
 BATCH = 32  # texts
 SCORE = 0.85  # what Presidio gives spaCy's entities, which carry no score of their own
-WINDOW = 2000  # characters that a token model reads at once: its tokens are limited, and a text's end must not be lost
+WINDOW = 2000  # characters that a token model gets at once
+LIMITLESS = (
+    1 << 20
+)  # tokens: a model that says it reads more does not say how many it reads; others read a longer piece in overlapping parts
 
 MAPPING = {
     "PER": "PERSON",
@@ -108,10 +111,10 @@ def _transformers(model: str) -> Model:
         from transformers import AutoModelForTokenClassification, AutoTokenizer
         from transformers import pipeline as make
 
-        network = AutoModelForTokenClassification.from_pretrained(model)
-        reader: Any = make(
-            "token-classification", model=network, tokenizer=AutoTokenizer.from_pretrained(model), aggregation_strategy="simple"
-        )
+        network, tokenizer = AutoModelForTokenClassification.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+        limited = tokenizer.is_fast and tokenizer.model_max_length < LIMITLESS  # then it reads long texts in overlapping parts by itself
+        overlap: dict[str, Any] = {"stride": int(tokenizer.model_max_length) // 4} if limited else {}
+        reader: Any = make("token-classification", model=network, tokenizer=tokenizer, aggregation_strategy="simple", **overlap)
     except (OSError, ImportError, ValueError) as error:
         raise _missing(
             model, error, f"Give a folder with a token-classification model, or fetch it first (`hf download {model}`)"
@@ -122,7 +125,11 @@ def _transformers(model: str) -> Model:
         raise _nameless(model, labels)
 
     def spans(texts: Sequence[str]) -> list[list[Span]]:
-        pieces = [(at, start, text[start : start + WINDOW]) for at, text in enumerate(texts) for start in range(0, len(text), WINDOW // 2)]
+        pieces = [
+            (at, start, text if limited else text[start : start + WINDOW])
+            for at, text in enumerate(texts)
+            for start in range(0, min(len(text), 1) if limited else len(text), WINDOW // 2)
+        ]
         found: list[set[Span]] = [set() for _ in texts]
         read = reader([piece for _, _, piece in pieces], batch_size=BATCH) if pieces else []
         for (at, start, _), entities in zip(pieces, read, strict=True):
