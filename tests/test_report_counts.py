@@ -122,6 +122,15 @@ def test_a_value_on_the_edge_of_what_is_shown_is_still_found(tmp_path: Path) -> 
     assert "anna.s" not in group.shown[0].text and group.shown[0].text.startswith("user: x x")
 
 
+def test_a_value_that_only_the_repairs_bring_to_light_is_found_too() -> None:
+    from curate.pii.settings import ScrubParams
+
+    scrub = section("scrub", ScrubParams)
+    for written in ("anna.schmidt&#64;firm.example.com", "<b>anna.schmidt</b>@firm.example.com", "anna.schm\u200bidt@firm.example.com"):
+        assert "anna" not in samples._scrubbed(f"Mail {written}, please.", scrub)
+    assert samples._scrubbed("The caf\xc3\xa9 \u200b is shut.", scrub) == "The caf\xc3\xa9 \u200b is shut.", "else it is shown as it came"
+
+
 def test_decisions_that_were_not_applied_are_named(tmp_path: Path) -> None:
     (tmp_path / "review").mkdir()
     base = {"id": "1", "source": "a.jsonl", "label": None, "time": "t", "reason": "", "detail": ""}

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import orjson
+import polars as pl
 import pytest
 import yaml
 
 from curate import clean, decontaminate, scrub
+from curate.pii.settings import ScrubParams
 from curate.record import ParamsError
 from curate.reporting import datamap, gather, plots, repaired, replaced, spans
-from tests.helpers import ROOT, chat, frame, run_stage, write_input
+from tests.helpers import ROOT, chat, frame, run_stage, section, write_input
 
 PERSONAL = "Write to anna.kowalska@example.org or ring +1 212 555 0143 today, says Anna Kowalska of the bureau."
 
@@ -53,13 +55,37 @@ def test_repairs_are_shown_before_and_after_but_never_beside_a_personal_value(
     for before, each in (("ingest", clean.STAGE), ("clean", scrub.STAGE)):
         metrics = run_stage(each, tmp_path / before, tmp_path / each.name)
         found[each.name] = gather.Stage(each.name, tmp_path / each.name, metrics)
-    kinds = {kind["name"]: kind for kind in (repaired.section(found) or {})["kinds"]}
+    kinds = {kind["name"]: kind for kind in (repaired.section(found, section("scrub", ScrubParams)) or {})["kinds"]}
     assert {name: kind["rows"] for name, kind in kinds.items()} == {"encoding": 1, "invisible": 2}
     [place] = kinds["invisible"]["places"]
     assert place.line == 2 and "⟨U+200B⟩" in place.before and "⟨U+" not in place.after
     [place] = kinds["encoding"]["places"]
     assert "Ã©" in place.before and "<ins>é" in place.after
     assert "Kowalska" not in str(kinds) and "anna" not in str(kinds)
+
+
+def test_what_clean_took_out_with_the_markup_is_not_shown_in_clear(tmp_path: Path) -> None:
+    rows = [
+        chat('<p>Please <a href="mailto:anna.kowalska@example.org">write to us</a>.</p><!-- Anna -->', "They answer soon.", line=1),
+        chat('<b>Call</b> the <a title="anna&#64;example.org 4111">bureau</a> once more.', "They answer late.", line=2),
+    ]
+    write_input(frame(rows), tmp_path / "ingest")
+    found = {"ingest": gather.Stage("ingest", tmp_path / "ingest", {})}
+    for before, each in (("ingest", clean.STAGE), ("clean", scrub.STAGE)):
+        found[each.name] = gather.Stage(each.name, tmp_path / each.name, run_stage(each, tmp_path / before, tmp_path / each.name))
+    assert pl.read_parquet(tmp_path / "scrub" / "findings.parquet").is_empty(), "scrub never saw what clean had taken out"
+    [kind] = (repaired.section(found, section("scrub", ScrubParams)) or {})["kinds"]
+    assert kind["rows"] == 2 and [place.line for place in kind["places"]] == [2], "an address in the text before keeps a row away"
+    assert "&lt;b&gt;" in kind["places"][0].before and "xxxx&amp;#00;xxxxxxx.xxx 0000" in kind["places"][0].before
+    assert "anna" not in str(kind).lower() and "4111" not in str(kind)
+
+
+def test_only_what_a_repair_changed_is_marked() -> None:
+    before, after = repaired.marked("My pass\u200bport is re\ufefffused.", "My passport is refused.")
+    assert before == "My pass<del>⟨U+200B⟩</del>port is re<del>⟨U+FEFF⟩</del>fused." and after == "My passport is refused."
+    assert repaired.marked("End. \n", "End.") == ("End.<del>·↵\n</del>", "End.")
+    before, after = repaired.marked("a" * 900 + "\r\n" + "b" * 900, "a" * 900 + "\n" + "b" * 900)
+    assert before == "…" + "a" * 60 + "<del>⟨U+000D⟩</del>\n" + "b" * 59 + "…" and "<del>" not in after
 
 
 @pytest.mark.parametrize("batch", [gather.BATCH, 2])

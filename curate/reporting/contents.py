@@ -35,7 +35,7 @@ SECTIONS = (
     Section("difference", "What is new", lambda given, numbers: numbers.get("difference")),
     Section("funnel", "Where rows went"),
     Section("samples", "Removed rows", _removed),
-    Section("repaired", "Repaired rows", lambda given, _: repaired.section(given.found)),
+    Section("repaired", "Repaired rows", lambda given, _: repaired.section(given.found, given.scrub)),
     Section("suspicious", "Suspicious rows", rows_to_look_at),
     Section("reviewed", "Decisions", lambda given, numbers: numbers.get("reviewed")),
     Section("map", "Data map", datamap.shown),

@@ -1,9 +1,10 @@
 """What clean mended in place: for each repair how many rows, and some places before and after.
 
-The text before is that of ingest, where nothing is scrubbed yet. So only rows are shown that went through scrub without a finding: of all
-others the page says that they hold personal data.
+The text before is that of ingest, where nothing is scrubbed yet. So only rows are shown that went through scrub without a finding. What
+clean took out scrub never saw: comments and attributes of tags are masked, and what is shown of the text before is searched here as well.
 """
 
+import difflib
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,9 @@ import polars as pl
 from markupsafe import Markup, escape
 
 from curate import record, store
+from curate.pii.conversation import scrubbed
+from curate.pii.residual import masked
+from curate.pii.settings import ScrubParams
 from curate.reporting.gather import Stage
 from curate.reporting.plain import MARKS, visible
 
@@ -19,6 +23,10 @@ SHOWN = 3  # places of each repair
 DRAWN = 50  # rows of each repair among which such places are looked for
 HIDDEN_TOO = re.compile(f"[\u200c\u200d]|{MARKS}")  # joiners and accents, which the page shows as they are everywhere else
 AROUND, LONGEST = 60, 400  # characters beside what was changed, and of it
+MARGIN = 1000  # characters beside what is shown that are searched for personal data with it: a value on the edge is found whole
+TAG = re.compile(r"<!--.*?(?:-->|\Z)|<[^<>]*=[^<>]*>", re.DOTALL)  # with something in it that may name somebody
+VALUE = re.compile(r"(?<==)\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'>]+)")
+SPACES = {" ": "·", "\t": "→", "\n": "↵\n"}
 MEANINGS = {
     "line_ends": "CRLF and CR became LF",
     "html": "tags and entities of scraped pages became plain text",
@@ -48,7 +56,7 @@ def numbers(found: dict[str, Stage]) -> dict[str, int] | None:
     return {name.removeprefix("repaired_"): count for name, count in counts.items() if name.startswith("repaired_") and count}
 
 
-def shown(found: dict[str, Stage]) -> dict[str, list[Place]]:
+def shown(found: dict[str, Stage], scrub: ScrubParams) -> dict[str, list[Place]]:
     """By repair at most `SHOWN` places, chosen by the rows' ids."""
     if not all(name in found for name in ("ingest", "clean", "scrub")) or not found["clean"].has("repaired"):
         return {}
@@ -61,10 +69,12 @@ def shown(found: dict[str, Stage]) -> dict[str, list[Place]]:
     before, after = (_messages(found[name], wanted) for name in ("ingest", "clean"))
     places: dict[str, list[Place]] = {}
     for source, line, repair in wanted.select("source", "line", "repair").rows():
-        where = (source, line)
-        changes = [(old, new) for old, new in zip(before.get(where, []), after.get(where, []), strict=False) if old != new]
-        if changes and len(places.setdefault(repair, [])) < SHOWN:
-            places[repair].append(Place(source, line, *marked(*changes[0])))
+        if len(places.setdefault(repair, [])) == SHOWN:
+            continue
+        both = zip(before.get((source, line), []), after.get((source, line), []), strict=False)
+        change = next(((old, new) for old, new in both if old != new), None)
+        if change is not None and _names_nobody(*change, scrub):
+            places[repair].append(Place(source, line, *marked(*change)))
     return places
 
 
@@ -90,37 +100,75 @@ def _messages(stage: Stage, wanted: pl.DataFrame) -> dict[tuple[str, int], list[
     return found
 
 
-def marked(before: str, after: str) -> tuple[Markup, Markup]:
-    """Both texts around the stretch in which they differ, which is marked; white space in it is shown.
+def _names_nobody(before: str, after: str, scrub: ScrubParams) -> bool:
+    """Whether scrub would let the part of `before` that is shown stand as it is."""
+    start, end = _stretch(before, after)
+    stop = min(len(before) - end, start + LONGEST)
+    looked_at = before[max(0, start - AROUND - MARGIN) : stop + AROUND + MARGIN]
+    return scrubbed([looked_at], scrub) == [looked_at]
 
-    >>> marked("See you \\nsoon", "See you\\nsoon")
-    (Markup('See you<del>·</del>\\nsoon'), Markup('See you<ins></ins>\\nsoon'))
-    """
+
+def _stretch(before: str, after: str) -> tuple[int, int]:
+    """How many characters both have in common at the start, and then at the end."""
     start = next((at for at, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after)))
     most = min(len(before), len(after)) - start
-    end = next((at for at in range(most) if before[-1 - at] != after[-1 - at]), most)
+    return start, next((at for at in range(most) if before[-1 - at] != after[-1 - at]), most)
+
+
+def veiled(text: str) -> str:
+    """`text` with what stands in comments and attributes masked: x for a letter, 0 for a digit.
+
+    >>> veiled('<a href="mailto:ann@b.c">Write</a> <!-- Ann -->')
+    '<a href="xxxxxx:xxx@x.x">Write</a> <!-- xxx -->'
+    """
+    return TAG.sub(
+        lambda tag: masked(tag[0]) if tag[0].startswith("<!--") else VALUE.sub(lambda value: masked(value[0]), tag[0]),
+        text,
+    )
+
+
+def marked(before: str, after: str) -> tuple[Markup, Markup]:
+    """Both texts around the stretch in which they differ, the differences marked; white space among them is shown.
+
+    >>> marked("See you \\nsoon", "See you\\nsoon")
+    (Markup('See you<del>·</del>\\nsoon'), Markup('See you\\nsoon'))
+    """
+    before, after = veiled(before), veiled(after)
+    start, end = _stretch(before, after)
+    old, new = before[start : len(before) - end], after[start : len(after) - end]
+    sides = _differences(old[:LONGEST], new[:LONGEST])
     made = []
-    for text, tag in ((before, "del"), (after, "ins")):
-        stop = len(text) - end
-        changed = text[start:stop] if stop - start <= LONGEST else f"{text[start : start + LONGEST]} … (shortened)"
-        head, tail = text[max(0, start - AROUND) : start], text[stop : stop + AROUND]
-        inside = HIDDEN_TOO.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", visible(changed))
-        if not changed.strip():
-            inside = inside.replace(" ", "·").replace("\t", "→")
-        made.append(
-            Markup("{}{}<{}>{}</{}>{}{}").format(
-                "…" * (start > AROUND), visible(head), Markup(tag), escape(inside), Markup(tag), visible(tail), "…" * (end > AROUND)
-            )
-        )
+    for text, inside, changed in ((before, sides[0], old), (after, sides[1], new)):
+        head, tail = text[max(0, start - AROUND) : start], text[len(text) - end :][:AROUND]
+        cut = " … (shortened)" if len(changed) > LONGEST else ""
+        parts = ("…" * (start > AROUND), visible(head), inside, cut, visible(tail), "…" * (end > AROUND))
+        made.append(Markup("{}{}{}{}{}{}").format(*parts))
     return made[0], made[1]
 
 
-def section(found: dict[str, Stage]) -> dict[str, Any] | None:
+def _differences(old: str, new: str) -> tuple[Markup, Markup]:
+    left: list[Markup] = []
+    right: list[Markup] = []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        for part, tag, side in ((old[a:b], "del", left), (new[c:d], "ins", right)):
+            if part:
+                side.append(escape(visible(part)) if kind == "equal" else Markup("<{0}>{1}</{0}>").format(Markup(tag), _seen(part)))
+    return Markup("").join(left), Markup("").join(right)
+
+
+def _seen(text: str) -> str:
+    """Changed text with its hidden characters as code points, and with its white space visible where it is nothing else."""
+    if text.isspace():
+        return "".join(SPACES.get(each, f"⟨U+{ord(each):04X}⟩") for each in text)
+    return HIDDEN_TOO.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", visible(text))
+
+
+def section(found: dict[str, Stage], scrub: ScrubParams) -> dict[str, Any] | None:
     """What the page shows."""
     rows = numbers(found)
     if not rows:
         return None
-    places = shown(found)
+    places = shown(found, scrub)
     order = sorted(rows, key=lambda name: (-rows[name], name))
     return {
         "kinds": [{"name": name, "rows": rows[name], "means": MEANINGS.get(name, ""), "places": places.get(name, [])} for name in order]

@@ -3,6 +3,7 @@
 Rows that were dropped before scrub ran are scrubbed here before they are shown; quarantined raw rows are shown by file and line alone.
 """
 
+import html
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import polars as pl
 import xxhash
 from markupsafe import Markup, escape
 
-from curate import store
+from curate import repairs, store
 from curate.benchmarks import read_benchmarks
 from curate.pii.conversation import scrubbed
 from curate.pii.settings import ScrubParams
@@ -137,8 +138,21 @@ def _texts(found: dict[str, Stage], name: str, rows: Sequence[dict[str, Any]], s
     wanted |= {(row["evidence"]["kept_source"], row["evidence"]["kept_line"]) for row in rows if "kept_source" in row["evidence"]}
     texts = read_texts(came_from, wanted)
     if "scrub" in STAGES[STAGES.index(name) :]:  # the stage came before scrub, or is scrub itself
-        texts = dict(zip(texts, scrubbed(list(texts.values()), scrub), strict=True))
+        texts = {where: _scrubbed(text, scrub) for where, text in texts.items()}
     return {where: shown(text) for where, text in texts.items()}
+
+
+def _scrubbed(text: str, scrub: ScrubParams) -> str:
+    """`text` as scrub would leave it. Where repairs of clean bring a value to light (`ann&#64;b.org`), the repaired text."""
+    mended = text
+    for _ in range(2):
+        for repair in repairs.REPAIRS:
+            mended = repair.mend(mended)
+    for other in (mended, html.unescape(text)):
+        if (found := scrubbed([other], scrub)[0]) != other:
+            text = found
+            break
+    return scrubbed([text], scrub)[0]
 
 
 def read_texts(folder: Path, wanted: set[Where]) -> dict[Where, str]:
