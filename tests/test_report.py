@@ -274,7 +274,13 @@ def test_what_is_worth_a_look() -> None:
     numbers["personal"] = {"not_searched": ["LOCATION"], "why": "No model."}
     numbers["waterfall"] = [{"stage": "dedup_semantic", "enabled": False}]
     told = [each["told"] for each in worth.a_look(numbers)]
-    assert told[0].startswith("4 rows share a prompt") and told[1].startswith("3 of 10 labels are doubtful") and "90%" in told[1]
+    assert (
+        told[0].startswith("4 rows share a prompt")
+        and told[1].startswith("3 of 10 labels (30%) are doubtful")
+        and told[1].endswith("90% of all")
+    )
+    numbers["suspicious"]["labels"]["agree"] = 0.4
+    assert worth.a_look(numbers)[1]["told"].endswith("40% of all: a poor judge")
     assert told[2] == "Not searched for: LOCATION. No model." and told[3].startswith("dedup_semantic is off: ")
 
 

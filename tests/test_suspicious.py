@@ -1,6 +1,7 @@
 """Suspicious rows: flipped labels, strangers, conflicts and odd characters are found, the same ones on any number of threads."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from bench.label_errors import flipped, own_judge, vectors_of
-from curate.reporting import datamap, gather, label_errors, outliers, suspicious, wordvectors
+from curate.reporting import datamap, gather, label_errors, lookat, outliers, suspicious, wordvectors
 from tests.helpers import SHARED, chat, frame, write_input
 
 SETTINGS = suspicious.Settings(rows=50, sample=500, vectors=None)
@@ -52,6 +53,8 @@ def test_each_kind_is_found_where_it_is(folder: Path) -> None:
     first = {kind: rows.row(0, named=True) for (kind,), rows in found.rows.group_by("kind", maintain_order=True)}
     assert (first["label_error"]["line"], first["label_error"]["label"]) == (4, "rate")
     assert first["label_error"]["suggestion"] == "card"
+    assert re.match(r"By its words 'card' is more probable \(\d+ %\) than its own label 'rate' \(\d+ %\)", first["label_error"]["detail"])
+    assert found.about["labels"]["agree"] > 0.9 and found.about["labels"]["guessed"] == round(21 / 62, 4)
     assert first["outlier"]["line"] == 61
     assert first["odd_characters"]["line"] == 62 and "3 of its" in first["odd_characters"]["detail"]
     assert found.about["labels"]["judged"] == 3 and found.about["rows"] == 62
@@ -73,8 +76,21 @@ def test_conflicts_and_near_leaks_are_told_with_their_partner(folder: Path, tmp_
     stages = {"dedup_exact": gather.Stage("dedup_exact", tmp_path / "dedup_exact", {})}
     found = suspicious.find(folder, stages, SETTINGS).rows.filter(pl.col("kind") == "conflict")
     assert set(found["line"]) == {2, 6}
-    assert "such as t.jsonl:6" in found.filter(pl.col("line") == 2)["detail"][0]
+    assert "the same prompt as t.jsonl:6, and" in found.filter(pl.col("line") == 2)["detail"][0]
     assert found.sort("line").select("other_source", "other_line").rows() == [("t.jsonl", 6), ("t.jsonl", 2)]
+
+
+def test_rows_that_contradict_each_other_are_one_item() -> None:
+    def row(line: int, other: int) -> dict[str, object]:
+        return {"source": "a", "line": line, "other_source": "a", "other_line": other}
+
+    groups = lookat.conflicts([row(1, 3), row(2, 1), row(3, 1), row(8, 9), row(9, 8), row(4, 2)])
+    assert [(first["line"], sorted(line for _, line in others)) for first, others in groups] == [(1, [2, 3, 4]), (8, [9])]
+    texts = {("a", line): f"user: Why?\nassistant: Because of {line}." for line in (1, 2, 3, 4)}
+    told = dict.fromkeys(("label", "score", "detail", "suggestion"))
+    shown = lookat._row(told | row(1, 3), [("a", line) for line in (2, 3, 4, 7, 8)], texts)
+    assert [where for _, where in shown.others] == ["a:2", "a:3", "a:4"] and shown.more == 2
+    assert "<del>1.</del>" in shown.text and "<ins>3.</ins>" in shown.others[1][0]
 
 
 def test_what_other_programs_would_run_is_listed(tmp_path: Path) -> None:

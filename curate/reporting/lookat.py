@@ -1,8 +1,10 @@
 """The suspicious rows as the page shows them: the first of every kind, with their text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import polars as pl
 from markupsafe import Markup, escape
 
 from curate.reporting.charts import diff
@@ -12,7 +14,8 @@ from curate.reporting.plain import visible
 from curate.reporting.samples import Where, read_texts, shown
 from curate.reporting.suspicious import KINDS
 
-SHOWN = 10  # rows of each kind
+SHOWN = 10  # rows of each kind; of conflicts, groups of rows
+MEMBERS = 4  # rows of a group that are shown
 TITLES = {
     "label_error": ("Probable label errors", "The words speak for another label than the row has, judged by rows that carry it."),
     "outlier": ("Outliers", "Like nothing else in the dataset: of another subject, language or form, or rare and precious."),
@@ -36,8 +39,8 @@ class Row:
     detail: str
     suggestion: str | None
     text: Markup
-    other: Markup | None  # of the row beside it
-    other_where: str
+    others: list[tuple[Markup, str]]  # text and place of the rows beside it
+    more: int  # rows of its group that are not shown
 
 
 @dataclass(frozen=True)
@@ -52,24 +55,49 @@ class Kind:
 
 
 def rows_to_look_at(given: Given, numbers: dict[str, Any]) -> list[Kind]:
-    """The first `SHOWN` of every kind, kinds in order."""
-    first = given.suspicious.rows.group_by("kind", maintain_order=True).head(SHOWN).to_dicts()
-    folder = last_records(given.found).folder
-    places = {(row["source"], row["line"]) for row in first}
-    places |= {(row["other_source"], row["other_line"]) for row in first if row["other_source"] is not None}
-    texts = read_texts(folder, places)
+    """The first `SHOWN` of every kind, kinds in order; conflicting rows as one item for each group."""
+    every = given.suspicious.rows
+    single = every.filter(pl.col("kind") != "conflict").group_by("kind", maintain_order=True).head(SHOWN).to_dicts()
+    groups = [(row, [_other(row)] if row["other_source"] is not None else []) for row in single]
+    groups += conflicts(every.filter(pl.col("kind") == "conflict").to_dicts())[:SHOWN]
+    wanted = {place for row, others in groups for place in (_place(row), *others[: MEMBERS - 1])}
+    texts = read_texts(last_records(given.found).folder, wanted)
     kinds = []
     for kind in KINDS:
-        rows = [_row(each, texts) for each in first if each["kind"] == kind]
+        rows = [_row(row, others, texts) for row, others in groups if row["kind"] == kind]
         if rows:
             kinds.append(Kind(kind, *TITLES[kind], numbers["suspicious"]["kinds"][kind]["found"], rows))
     return kinds
 
 
-def _row(row: dict[str, Any], texts: dict[Where, str]) -> Row:
-    text, other, where = texts.get((row["source"], row["line"]), ""), texts.get((row["other_source"], row["other_line"])), ""
-    marked, beside = escape(visible(shown(text))), None
-    if other is not None:
-        (marked, beside), where = diff(shown(text), shown(other)), f"{row['other_source']}:{row['other_line']}"
+def conflicts(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], list[Where]]]:
+    """The first row of each group of rows that contradict each other, directly or through another, and the places of all others."""
+    group: dict[Where, list[Where]] = {}
+    for row in rows:
+        one, other = group.setdefault(_place(row), [_place(row)]), group.setdefault(_other(row), [_other(row)])
+        if one is not other:
+            one.extend(other)
+            group.update(dict.fromkeys(other, one))
+    first: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        first.setdefault(id(group[_place(row)]), row)
+    return [(row, [place for place in group[_place(row)] if place != _place(row)]) for row in first.values()]
+
+
+def _place(row: dict[str, Any]) -> Where:
+    return row["source"], row["line"]
+
+
+def _other(row: dict[str, Any]) -> Where:
+    return row["other_source"], row["other_line"]
+
+
+def _row(row: dict[str, Any], others: list[Where], texts: dict[Where, str]) -> Row:
+    text = shown(texts.get(_place(row), ""))
+    marked, beside = escape(visible(text)), []
+    for at, place in enumerate(each for each in others[: MEMBERS - 1] if each in texts):
+        mine, other = diff(text, shown(texts[place]))
+        marked = mine if at == 0 else marked
+        beside.append((other, f"{place[0]}:{place[1]}"))
     told = {name: row[name] for name in ("source", "line", "label", "score", "detail", "suggestion")}
-    return Row(**told, text=marked, other=beside, other_where=where)
+    return Row(**told, text=marked, others=beside, more=len(others) - len(beside) if beside else 0)

@@ -134,6 +134,7 @@ def _labels(final: Path, known: pl.DataFrame, weights: np.ndarray, most: int) ->
     )
     judged_rows = int((numbers >= 0).sum())
     about = {"judged": len(names), "not_judged": counts.height - len(names), "rows": judged_rows, "better": 0, "sure": 0, "agree": 0.0}
+    about["guessed"] = round(counts["count"][0] / judged_rows, 4) if judged_rows else 0.0  # right by always naming the most frequent
     if len(names) < 2:
         return known.head(0).with_columns(*_nothing()), {"labels": about}
     member = _smallest(known["id"], numbers >= 0, FITTED)
@@ -177,7 +178,7 @@ def _label_rows(known: pl.DataFrame, judged: Judged, beliefs: Beliefs, names: pl
     if len(at) > most:
         at = at[score[at] >= np.partition(score[at], -most)[-most]]
     better = beliefs.probable[np.arange(len(beliefs.own)), (beliefs.others == judged.better[:, None]).argmax(axis=1)]
-    return known[at].select(PLACE).with_columns(
+    return known[at].select(*PLACE, "label").with_columns(
         pl.lit("label_error").alias("kind"),
         pl.Series("score", judged.score[at]),
         pl.Series("own", (100 * beliefs.own[at]).round().astype(np.int64)),
@@ -186,8 +187,10 @@ def _label_rows(known: pl.DataFrame, judged: Judged, beliefs: Beliefs, names: pl
         names.gather(judged.better[at]).alias("suggestion"),
     ).with_columns(
         pl.format(
-            "By its words '{}' is more probable ({} %) than its own label ({} %){}", pl.col("suggestion").str.slice(0, 60), "better", "own",
-            pl.when("sure").then(pl.lit(", and as probable as for rows that have it.")).otherwise(pl.lit(", but not sure.")),
+            "By its words '{}' is more probable ({} %) than its own label '{}' ({} %), and {}.",
+            pl.col("suggestion").str.slice(0, 60), "better", pl.col("label").str.slice(0, 60), "own",
+            pl.when("sure").then(pl.lit("as probable as for rows that have it: sure"))
+            .otherwise(pl.lit("less probable than for rows that have it: not sure")),
         ).alias("detail"),
         pl.when("sure").then("suggestion").alias("suggestion"),
     )  # fmt: skip
@@ -214,9 +217,9 @@ def _conflicts(stages: dict[str, Stage]) -> pl.DataFrame:
             for name in ("source", "line")
         ]
         both = exact.with_columns(pl.len().over("conflict").alias("rows"), *other)
-        detail = pl.format(
-            "Has the prompt of {} other row(s), such as {}:{}, and another answer.", pl.col("rows") - 1, "other_source", "other_line"
-        )
+        several = pl.format("{} other rows, such as ", pl.col("rows") - 1)
+        such = pl.when(pl.col("rows") > 2).then(several).otherwise(pl.lit(""))
+        detail = pl.format("Has the same prompt as {}{}:{}, and another answer.", such, "other_source", "other_line")
         found.append(_marked(both, "conflict", pl.lit(1.0), detail, "other_"))
     if (pairs := _table(stages, "dedup_near", "pairs")) is not None:
         like = pairs.filter("conflict")

@@ -12,6 +12,7 @@ OFF = {  # what was not done where a stage is off
     "augment": "no rows were made for rare labels",
     "leakage": "what splits share was not measured",
 }
+POOR = 0.6  # a classifier that agrees with fewer of the labels says little about any of them
 
 
 def a_look(numbers: dict[str, Any]) -> list[dict[str, str]]:
@@ -21,7 +22,8 @@ def a_look(numbers: dict[str, Any]) -> list[dict[str, str]]:
         (kinds["conflict"]["found"], "{:,} rows share a prompt with another row and answer it differently; all were kept", "look-conflict"),
         (
             labels["sure"],
-            f"{{:,}} of {labels['rows']:,} labels are doubtful, says a classifier that agrees with {labels['agree']:.0%} of them",
+            f"{{:,}} of {labels['rows']:,} labels ({labels['sure'] / max(labels['rows'], 1):.0%}) are doubtful, says a classifier that "
+            f"agrees with {labels['agree']:.0%} of all{': a poor judge' if labels['agree'] < POOR else ''}",
             "look-label_error",
         ),
         (
