@@ -10,7 +10,7 @@ import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,14 +53,28 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Analyzer:
-    """Recognizers with their screens, the model for names, and Presidio's engine over the recognizers (for comparison)."""
+    """Recognizers with their screens, what judges their context, and the model for names."""
 
-    engine: Any  # Presidio's AnalyzerEngine
     finders: tuple["Finder", ...]
+    enhancer: Any
     model: "Model | None"
     entities: frozenset[str]  # searched for
     least: dict[str, float]  # score below which an entity's findings do not count
     nothing: Any  # what Presidio is given instead of tokens: our recognizers read none
+    min_score: float
+
+    @cached_property
+    def engine(self) -> Any:
+        """Presidio's `AnalyzerEngine` over the recognizers, for comparison: making a pipeline takes longer than all else here."""
+        from curate.pii import ner
+        from curate.pii.presidio import AnalyzerEngine, RecognizerRegistry
+
+        return AnalyzerEngine(
+            RecognizerRegistry(recognizers=[each.recognizer for each in self.finders]),
+            ner.blank(),
+            default_score_threshold=self.min_score,
+            context_aware_enhancer=self.enhancer,
+        )
 
 
 @lru_cache(maxsize=32)
@@ -71,7 +85,7 @@ def analyzer(params: ScrubParams) -> Analyzer:
     model = ner.load(params.ner)
     from curate.pii import ids, links, names, patterns, places, secrets
     from curate.pii.context import NearbyWords
-    from curate.pii.presidio import AnalyzerEngine, RecognizerRegistry, no_tokens
+    from curate.pii.presidio import no_tokens
 
     presidio = logging.getLogger("presidio-analyzer")
     presidio.handlers, presidio.propagate = [_Strict()], False
@@ -88,14 +102,8 @@ def analyzer(params: ScrubParams) -> Analyzer:
     least = dict.fromkeys(ENTITIES, params.min_score) | dict(params.thresholds)
     for each in finders:
         each.recognizer.score_thresholds = {each.entity: least[each.entity]}
-    engine = AnalyzerEngine(
-        RecognizerRegistry(recognizers=[each.recognizer for each in finders]),
-        ner.blank(),
-        default_score_threshold=params.min_score,
-        context_aware_enhancer=NearbyWords(),
-    )
     entities = frozenset(each.entity for each in finders) | (frozenset(model.finds) & asked if model else frozenset())
-    return Analyzer(engine, finders, model, entities, least, no_tokens())
+    return Analyzer(finders, NearbyWords(), model, entities, least, no_tokens(), params.min_score)
 
 
 def find(text: str, params: ScrubParams, language: str | None = None) -> tuple[Finding, ...]:
@@ -178,7 +186,7 @@ def _counting(text: str, found: list[Any], sources: Sequence[Any], made: Analyze
     from curate.pii.presidio import EntityRecognizer
 
     if any(each.context for each in sources):  # else the enhancer would only copy the findings
-        found = made.engine.context_aware_enhancer.enhance_using_context(text, found, made.nothing, sources)
+        found = made.enhancer.enhance_using_context(text, found, made.nothing, sources)
     found = [each for each in found if each.score and each.score >= made.least[each.entity_type]]
     found.sort(key=_start)
     apart = all(one.end < other.start for one, other in itertools.pairwise(found))  # then none can stand for another
