@@ -414,6 +414,10 @@ def _entities(text: str, *overrides: str, language: str | None = None) -> list[t
         ("Regards,\nXyloph Brannt", "PERSON", "Xyloph Brannt"),
         ("I met Natalia yesterday", "PERSON", "Natalia"),
         ("and Will Kowalski laughed", "PERSON", "Will Kowalski"),
+        ("Do I lose it?\n\nBest,\nOwen", "PERSON", "Owen"),
+        ("Do I lose it?\n\nThanks!\n\nXyloph\n", "PERSON", "Xyloph"),
+        ("Do I lose it?\nThank you\nOwen\nLine 3", "PERSON", "Owen"),
+        ("Wann?\n\nDanke,\nOwen", "PERSON", "Owen"),
     ],
 )
 def test_people_places_and_spelt_addresses(text: str, entity: str, value: str) -> None:
@@ -428,10 +432,22 @@ def test_people_places_and_spelt_addresses(text: str, entity: str, value: str) -
         "The HomeGuard Hub 3 from Pellmoor",
         "x = os.Martin(1); Anna.run()",
         "call me at noon dot",
+        "Bitte sagen Sie uns mindestens 14 Tage vorher Bescheid.",
+        "Dann haben Sie zwei Tage Zeit. Einer kommt mit.",
+        "good\nbetter\nBest\nAverage\nWorst",
+        "Thank you,\nCustomer Care",
     ],
 )
 def test_words_products_and_code_are_no_names(text: str) -> None:
     assert _entities(text) == []
+
+
+def test_a_name_signed_once_is_known_where_it_is_spoken_to() -> None:
+    turns = ["Do I lose it?\n\nBest,\nOwen", "You are clear of the minimum term, Owen. It ended in May."]
+    assert conversation.replaced(turns, conversation.carried(turns, [engine.find(each, PARAMS) for each in turns]), PARAMS) == [
+        "Do I lose it?\n\nBest,\n<PERSON_1>",
+        "You are clear of the minimum term, <PERSON_1>. It ended in May.",
+    ]
 
 
 def test_thresholds_deny_and_language() -> None:

@@ -31,6 +31,16 @@ class Cue(NamedTuple):
         return self.before.replace(r"\b", "") + (r"\p{Ll}" if self.name == SMALL else r"\p{Lu}")
 
 
+# Closings of a message that are words as well, alone on their line.
+_CLOSING = (
+    r"(?m:^|\\n)[ \t]*(?i:best|thanks|thanks again|thanks in advance|thank you|ta|yours|love|warmly|take care|talk soon|speak soon"
+    r"|lg|vg|mfg|liebe grüße|viele grüße|danke|merci|bises|gracias|un saludo|grazie|obrigad[oa]|mvg|dziękuję|tack|mvh)"
+)
+_CLOSING_WORDS = (
+    "best", "thank", "ta", "yours", "love", "warmly", "take care", "soon", "lg", "vg", "mfg", "grüße", "danke", "merci", "bises",
+    "gracias", "saludo", "grazie", "obrigad", "mvg", "dziękuję", "mvh",
+)  # fmt: skip
+
 CUES = (
     Cue(
         r"\b(?i:my (?:full )?name(?:'s|’s| is)|(?:maiden|last|family|first) name is|je m'appelle|me llamo|mi chiamo|ich heiße"
@@ -94,6 +104,18 @@ CUES = (
             "grüßen", "gruß", "cordialement", "salutations", "atentamente", "saludos", "saluti", "groet", "hälsning", "pozdrawiam",
             "poważaniem", "pozdravem", "abraços", "atenciosamente",
         ),
+    ),
+    Cue(  # closings that are words as well: alone on their line, with a comma, and the name after them ends the message
+        _CLOSING + r"[,.!–-][ ]{0,2}(?:\n|\\n)\s{0,4}",
+        r"(?=[ ]?[,.]?\s*(?:\Z|\"))",
+        False,
+        _CLOSING_WORDS,
+    ),
+    Cue(  # the same without a comma, and with lines after it: a listed name
+        _CLOSING + r"[,.!–-]?[ ]{0,2}(?:\n|\\n)\s{0,4}",
+        r'(?=[ ]?[,.]?[ ]?(?:\n|\Z|\\n|"))',
+        True,
+        _CLOSING_WORDS,
     ),
     Cue(
         r"\b(?i:(?:full|first|last|given|family|maiden|middle|customer|patient|client|contact|employee|account ?holder"

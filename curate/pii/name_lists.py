@@ -169,6 +169,7 @@ reynolds richardson robinson rodriguez rogers roosevelt russell rutherford sande
 webster wellington williams wilson wright duma sal ali sur ars bil con dos las mas nos par pas por que sans tous vers agora bon dom era mesa sera tal ties tri uni vid var env int
 arg args func self init main java perl ruby rust swift dart julia flask django jenkins apache kafka siri alexa cortana watson gemini claude bard copilot llama marvel shell
 lots asks also cares company contractor block string object value model method function return import error warning note notes null parameter parameters example file files input output
+tage bett oma lage mal elle
 """.replace("\n", " ")
 )
 # Words that no name begins with or goes on with: forms of address, greetings, and the nouns that make a place or a firm of a name.
@@ -181,9 +182,8 @@ march april may june july august september october november december mr mrs ms m
 british french german italian spanish polish russian chinese japanese indian canadian australian dutch irish scottish welsh mexican brazilian christian muslim jewish catholic hindu
 buddhist european african asian latino black white sorry glad happy sure afraid aware able ready here now back still going trying looking writing new old okay ok bot ai name
 address phone email date company order number id none null n/a unknown anonymous type string required optional true false int float bool text value title subject re fw sent first last
-full middle user username password account file path class def function return import module package version author license copyright error warning info debug note""".replace(
-        "\n", " "
-    )
+full middle user username password account file path class def function return import module package version author license copyright error warning info debug note
+sie dann davon einer esta esa pero hasta ante durante nada eller""".replace("\n", " ")
 )
 NAMED_PLACES = frozenset(
     {"café", "cafe", "restaurant", "bistro", "hotel", "pub", "bar", "villa", "lake", "mount", "fort", "port", "cape"}
