@@ -44,6 +44,7 @@ def test_hashes_ids_and_pictures_are_no_secrets() -> None:
         f"sha256:{digest.hexdigest()} and md5 {digest.hexdigest()[:32]}",
         f"id {uuid.UUID(bytes=digest.digest()[:16])}",
         f"![x](data:image/png;base64,{base64.b64encode(digest.digest() * 40).decode()})",
+        "A" * 140,
         json.dumps({"integrity": f"sha512-{base64.b64encode(digest.digest() * 2).decode()}"}),
     ]
     assert engine.find_many(texts, SECRETS) == [()] * len(texts)

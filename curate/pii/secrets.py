@@ -86,6 +86,15 @@ def is_very_random(value: str) -> bool:
     return -sum(count / len(value) * math.log2(count / len(value)) for count in counts) >= 3.5
 
 
+def is_varied(value: str) -> bool:
+    """More than one character over and over: a hundred letters A have the shape of a bearer token of Twitter's.
+
+    >>> is_varied("A" * 140), is_varied("A" * 22 + "9f86d081884c7d65")
+    (False, True)
+    """
+    return len(set(value)) > 1
+
+
 def is_token(value: str) -> bool:
     """What follows `Bearer`: a digit, or twenty characters."""
     return is_filled(value) and (bool(regex.search(r"\d", value)) or len(value) >= 20)
@@ -120,7 +129,7 @@ _ANY_TOKEN = "|".join(screen for _, screen, _ in TOKENS)  # one search instead o
 
 
 def _token(name: str, screen: str, pattern: str) -> Finder:
-    return Finder(SecretRecognizer("TOKEN", (pattern,), EXACT, None, f"{name}TokenRecognizer"), (_ANY_TOKEN, screen))
+    return Finder(SecretRecognizer("TOKEN", (pattern,), EXACT, is_varied, f"{name}TokenRecognizer"), (_ANY_TOKEN, screen))
 
 
 def finders() -> tuple[Finder, ...]:
