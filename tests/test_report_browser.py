@@ -120,7 +120,7 @@ def test_the_waterfall_is_what_the_stages_counted(browser: Any, made: tuple[Path
     data, reports = made
     with opened(browser, reports / "curation.html") as (page, _):
         rows = page.locator("table.flow tbody tr").evaluate_all(
-            "rows => rows.map((row) => [row.className, ...[...row.cells].map((cell) => cell.textContent.trim())])"
+            "rows => rows.map((row) => [row.className, ...[...row.cells].map((cell) => cell.innerText.split('\\n')[0].trim())])"
         )
     table: list[tuple[str, str, str, list[int]]] = [
         (kind, where, what, [0 if cell in ("·", "") else int(cell.replace(",", "").lstrip("−+")) for cell in cells])
@@ -155,7 +155,7 @@ def test_rows_are_filtered_by_every_word(browser: Any, report: Path) -> None:
         box.locator("input").fill("dedup near_dup")
         shown = box.locator("tbody tr:visible")
         assert shown.count() == 1 and "near_duplicate" in shown.inner_text()
-        assert box.locator("output").inner_text() == f"1 of {box.locator('tbody tr').count()}"
+        assert box.locator("output").inner_text() == f"1 of the {box.locator('tbody tr').count()} on this page"
         box.locator("input").fill("")
         assert box.locator("tbody tr:visible").count() == box.locator("tbody tr").count()
 
