@@ -21,6 +21,7 @@ GENERATED = SHARED / "pii_generated.json"
 SEED = 17
 LEFT = 4  # letters and digits in a row of a value that may not stay
 LINES = 200_000
+LISTS = {"faker", "phonenumbers"}
 SAME = {"STREET_ADDRESS": "ADDRESS", "DOMAIN_NAME": "URL", "DATE_OF_BIRTH": "DATE_TIME"}  # one row of the table
 Span = tuple[int, int, str]  # start, end, entity
 Scrubber = Callable[[Sequence[str]], list[list[Span]]]
@@ -137,12 +138,12 @@ def sums_changed(params: ScrubParams) -> tuple[int, int]:
 def sources(lines: int = LINES, seed: int = SEED) -> list[str]:
     """Python files of the project, then of its dependencies in a drawn order, until they have `lines` lines.
 
-    Left out are Faker (lists of names) and the project's files that use `curate.pii` or test what does: the people made up in them are to
-    be found.
+    Left out are Faker and phonenumbers (lists of names, and of prefixes of telephone numbers), the project's tests and its files that use
+    `curate.pii`: the people made up in them are to be found.
     """
-    own = sorted(path for folder in ("curate", "train", "evaluate", "flows", "bench", "tests") for path in (ROOT / folder).rglob("*.py"))
-    own = [path for path in own if not _about_people(path)]
-    others = sorted(each for each in Path(sysconfig.get_paths()["purelib"]).rglob("*.py") if "faker" not in each.parts)
+    own = sorted(path for folder in ("curate", "train", "evaluate", "flows", "bench") for path in (ROOT / folder).rglob("*.py"))
+    own = [path for path in own if ".envs" not in path.parts and not _about_people(path)]  # bench/.envs: the peers
+    others = sorted(each for each in Path(sysconfig.get_paths()["purelib"]).rglob("*.py") if LISTS.isdisjoint(each.parts))
     random.Random(seed).shuffle(others)
     texts: list[str] = []
     count = 0

@@ -450,6 +450,51 @@ def test_a_name_signed_once_is_known_where_it_is_spoken_to() -> None:
     ]
 
 
+def spoken_again(found: str, text: str) -> str:
+    """`text` replaced behind a turn in which `found` is found."""
+    turns = [found, text]
+    return conversation.replaced(turns, conversation.carried(turns, [engine.find(each, PARAMS) for each in turns]), PARAMS)[1]
+
+
+def test_a_name_found_once_does_not_make_names_of_identifiers() -> None:
+    signed = "My name is Zarko Qwertzui."
+    for code in ("post_process_qwertzui(x)", "ta_qwertzui = 1", "model.qwertzui", "qwertzui.fit(x)", "qwertzui[0]", "def qwertzui(a):"):
+        assert spoken_again(signed, code) == code
+    for told in (
+        "ask qwertzui about it",
+        "zarko_qwertzui wrote",
+        "zarko.qwertzui wrote",
+        "it was qwertzui.",
+        "see Qwertzui.fit",
+        "a:qwertzui",
+    ):
+        assert "qwertzui" not in spoken_again(signed, told).lower(), told
+    assert "anna" not in spoken_again("My name is Anna Qwertzui.", "it is in cv_anna.pdf")  # a listed name is one in a file's name too
+
+
+def test_the_last_digits_of_a_number_are_not_looked_for_in_decimals() -> None:
+    called = "Call me on +44 20 7946 0958."
+    for number in ("1.0958 metres", "0958.25 metres", "sums of 12.0958, 3.5"):
+        assert spoken_again(called, number) == number
+    for told in ("it ends in 0958.", "0958, they said", "(0958)"):
+        assert "0958" not in spoken_again(called, told), told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Bertrand's postulate is proven.",
+        "the Ricci tensor and the Pauli matrices",
+        "Kaiser Window parameters",
+        "a Mel Spectrogram of it",
+        "Fatima’s lemma",
+    ],
+)
+def test_theorems_are_nobody(text: str) -> None:
+    assert not [each for each in engine.find(text, PARAMS) if each.entity == "PERSON"]
+    assert [each for each in engine.find("Bertrand's number is known, and so is Fatima.", PARAMS) if each.entity == "PERSON"]
+
+
 def test_thresholds_deny_and_language() -> None:
     assert _entities("I met Natalia; ask Ms Brannt", "thresholds={PERSON: 0.8}") == [("PERSON", "Brannt")]
     assert _entities("The Bluebird plan", "deny=[bluebird]") == [("DENIED", "Bluebird")]

@@ -9,6 +9,7 @@ import regex
 from curate.pii.engine import Finding, find, resolve
 from curate.pii.faker_names import STARTERS, WORDS
 from curate.pii.identity import plain
+from curate.pii.name_words import listed
 from curate.pii.parts import mail_parts, number_parts, secret_parts
 from curate.pii.persons import People, local_words, parsed
 from curate.pii.replace import Mention, Replacer
@@ -17,13 +18,18 @@ from curate.pii.settings import ScrubParams
 CARRIED = 4  # characters: a shorter value is not looked for in the rest of its conversation
 CARRY = "Carried"  # recognizer of a value that was recognised elsewhere in the conversation
 FEW = 24  # words: for more, reading the text once is faster than looking for each
+LONGEST = 60  # characters of an identifier that are read on either side of a word
 NAME = 3  # characters of the shortest name that is looked for alone
 _RUN = regex.compile(r"[^\W_]+")
+_BEFORE = regex.compile(r"(?<![\p{L}\p{N}_.])(?:[\p{L}\p{N}]*[_.])*$|$")  # of the identifier that a word stands in
+_AFTER = regex.compile(r"(?:_+[\p{L}\p{N}]*|\.[\p{L}\p{N}]+)*")
+_LETTERS = regex.compile(r"\p{L}+")
+_POINT, _DECIMALS = regex.compile(r"\d\.$"), regex.compile(r"\.\d")
 _STARTS = regex.compile(r"(?:^|[.!?:\n]|[\"“(*-])\s*$")
 
 
 class _Needle(NamedTuple):
-    """A text to look for, in lower case. `rule`: any (whatever the case), exact (as `text`), name (see `_is_name`)."""
+    """A text to look for, in lower case. `rule`: any (whatever the case), exact (as `text`), name (`_is_name`), number (`_is_number`)."""
 
     lower: str
     text: str
@@ -41,7 +47,8 @@ def carried(texts: Sequence[str], findings: Sequence[tuple[Finding, ...]]) -> li
     """`findings` of the texts of one conversation, with every other place in them where a found value, or a telling part of it, stands.
 
     A bank number is recognised beside `account number:`; three turns later it stands alone. Whole words, in any case; of a name each part,
-    see `_is_name`; of a number its groups of four digits and more, and its last four. Takes time in proportion to the texts.
+    see `_is_name`; of a number its groups of four digits and more, and its last four, where they are no part of a decimal. Takes time in
+    proportion to the texts.
     """
     heads: dict[str, list[tuple[int, _Needle]]] = {}
     for needle in _needles(texts, findings):
@@ -52,9 +59,10 @@ def carried(texts: Sequence[str], findings: Sequence[tuple[Finding, ...]]) -> li
         return list(findings)
     for several in heads.values():
         several.sort(key=lambda each: (-len(each[1].lower), each[1].lower))
+    names = frozenset(needle.lower for several in heads.values() for _, needle in several if needle.rule == "name")
     more = []
     for text, found in zip(texts, findings, strict=True):
-        again = [each for each in _places(text, heads) if not any(own.start <= each.start and each.end <= own.end for own in found)]
+        again = [each for each in _places(text, heads, names) if not any(own.start <= each.start and each.end <= own.end for own in found)]
         more.append(resolve([*found, *again]) if again else found)
     return more
 
@@ -92,7 +100,7 @@ def _telling(entity: str, value: str) -> tuple[tuple[str, str, str], ...]:
     found = []
     if len(value) >= CARRIED and not (entity == "PERSON" and " " not in value):
         found.append((value, "any"))
-    found += [(part, "any") for part in number_parts(entity, value)]
+    found += [(part, "number") for part in number_parts(entity, value)]
     found += [(part, "exact") for part in secret_parts(entity, value)]
     for word in parsed(value) if entity == "PERSON" else ():
         if word.role in ("first", "middle", "last") and word.end - word.start >= NAME:
@@ -117,7 +125,7 @@ def _add_mail(value: str, people: People, score: float, add: Callable[[str, str,
             add(word, "name", "PERSON", score)
 
 
-def _places(text: str, heads: dict[str, list[tuple[int, _Needle]]]) -> Iterator[Finding]:
+def _places(text: str, heads: dict[str, list[tuple[int, _Needle]]], names: Collection[str]) -> Iterator[Finding]:
     lower, reach = _lower(text), 0
     for at, head in _words(lower, heads):
         for offset, needle in heads[head]:
@@ -131,7 +139,9 @@ def _places(text: str, heads: dict[str, list[tuple[int, _Needle]]]) -> Iterator[
                 continue
             if needle.rule == "exact" and text[start:end] != needle.text:
                 continue
-            if needle.rule == "name" and not _is_name(text, start, end):
+            if needle.rule == "name" and not _is_name(text, start, end, names):
+                continue
+            if needle.rule == "number" and not _is_number(text, start, end):
                 continue
             yield Finding(start, end, needle.entity, CARRY, needle.score)
             reach = end
@@ -159,12 +169,26 @@ def _runs_on(letter: str) -> bool:
     return letter.isalnum() if letter.isascii() else _RUN.match(letter) is not None
 
 
-def _is_name(text: str, start: int, end: int) -> bool:
+def _is_name(text: str, start: int, end: int, names: Collection[str]) -> bool:
     """Whether a part of a name, found again, is the name: not the word `will` in lower case, nor `Will` where a sentence begins."""
     word = plain(text[start:end])
     if text[start].isupper():
         return word not in STARTERS or not _STARTS.search(text[max(start - 4, 0) : start])
-    return len(word) >= CARRIED and word not in WORDS
+    return len(word) >= CARRIED and word not in WORDS and not _in_code(text, start, end, names)
+
+
+def _in_code(text: str, start: int, end: int, names: Collection[str]) -> bool:
+    """Whether a word in small letters is a part of an identifier: of `post_process_depth` and `plot(`, not of `anna_kowalska` or `anna.pdf`."""
+    word = text[start:end]
+    if word in listed()[0] or word in listed()[1]:
+        return False
+    rest = _BEFORE.search(text, max(start - LONGEST, 0), start)[0] + _AFTER.match(text, end, end + LONGEST)[0]
+    return text[end : end + 1] in ("(", "[", "=") or any(len(each) > 1 and each not in names for each in _LETTERS.findall(rest))
+
+
+def _is_number(text: str, start: int, end: int) -> bool:
+    """Whether a group of digits, found again, stands for itself: it is not the 5708 of 1.5708."""
+    return not (_POINT.search(text, max(start - 2, 0), start) or _DECIMALS.match(text, end))
 
 
 def _lower(text: str) -> str:

@@ -193,7 +193,12 @@ MAKES_A_PLACE = _words(
 museum library theatre theater stadium arena park street st. avenue ave road rd lane drive boulevard blvd square bridge airport station county city town village island islands lake river mountain
 mount valley beach bay hotel inn restaurant cafe bar hall house center centre tower building award awards prize cup trophy championship open league foundation trust society association
 records band orchestra films pictures studios motors airlines airways systems technologies software press news times post journal magazine act law theorem algorithm distribution process method
-effect principle paradox equation test scale index syndrome disease jr. series language isles sea ocean desert province state republic kingdom empire dynasty""".replace(
-        "\n", " "
-    )
+effect principle paradox equation test scale index syndrome disease jr. series language isles sea ocean desert province state republic kingdom empire dynasty lemma conjecture postulate theory inequality formula identity
+transform matrix tensor polynomial polynomials kernel filter window plot chart diagram spectrogram spectrograms coefficient correlation estimator metric
+model models layer supplement extension""".replace("\n", " ")
+)
+# After a name, with or without 's, they make it a thing's: `Bertrand's postulate`, `the Ricci tensor`.
+EPONYMS = frozenset(
+    "theorem theorems lemma conjecture postulate hypothesis inequality equation equations formula algorithm polynomial polynomials tensor "
+    "matrix matrices transform spectrogram spectrograms distribution integral algebra correlation coefficient paradox".split()
 )

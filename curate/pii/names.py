@@ -12,7 +12,7 @@ import polars as pl
 import regex
 
 from curate.pii.name_cues import EVERY, LONG_SURNAME, by_cue, cued
-from curate.pii.name_lists import AMBIGUOUS, MAKES_A_PLACE, NAMED_PLACES, NOT_NAMES
+from curate.pii.name_lists import AMBIGUOUS, EPONYMS, MAKES_A_PLACE, NAMED_PLACES, NOT_NAMES
 from curate.pii.name_words import KEPT, LATIN, NEXT, PARTS, PIECE, WORD, by_script, key, listed, script, stands_free, telling
 from curate.pii.presidio import EntityRecognizer, RecognizerResult
 from curate.pii.screen import Finder, odd
@@ -25,6 +25,7 @@ _RUN = by_script(
     r"[\p{Lu}](?<![\p{L}\p{M}\p{N}_@/.#\-\\$=<][\p{Lu}])" + rf"{WORD}(?:{NEXT}){{0,5}}".removeprefix(r"[\p{Lu}]"),
 )
 _PIECES = by_script(PIECE)
+_FOLLOWS = regex.compile(r"(?:['’]s)?[ -](\p{Ll}+)")
 _MARK: Any = regex.compile(r"\p{M}")
 Found = tuple[int, int, float]  # start, end, score
 
@@ -74,8 +75,14 @@ def _screened(text: str, cues: Sequence[int], joined: bool) -> Iterator[Found]:
 def _by_list(text: str) -> Iterator[Found]:
     for run in _RUN[script(text)].finditer(text):
         for start, end, score in _named(run[0]):
-            if stands_free(text, run.start() + start, run.start() + end):
+            if stands_free(text, run.start() + start, run.start() + end) and not _of_a_thing(text, run.start() + start, run.start() + end):
                 yield run.start() + start, run.start() + end, score
+
+
+def _of_a_thing(text: str, start: int, end: int) -> bool:
+    """Whether one word is the name of a theorem or the like: `Euler's formula` is nobody's."""
+    after = _FOLLOWS.match(text, end) if " " not in text[start:end] else None
+    return after is not None and after[1] in EPONYMS
 
 
 class _Runs(dict[str, tuple[Found, ...]]):
