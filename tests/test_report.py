@@ -113,6 +113,19 @@ def test_a_label_that_lost_most_of_its_rows_is_warned_of(written: Path) -> None:
     assert (gate["state"], gate["value"], gate["sentence"]) == ("warn", "95.0%", told)
 
 
+def test_conflicts_are_warned_of_with_the_files_between_which_they_are(written: Path) -> None:
+    numbers = orjson.loads((written / "curation.json").read_bytes())
+    limits = section("report", report.Params).gates
+
+    def told(found: int, beside: dict[str, Any]) -> tuple[str, str]:
+        numbers["suspicious"]["kinds"]["conflict"] = {"found": found, "listed": found, **beside}
+        [gate] = [each for each in gates.check(numbers, limits, "sft") if each["name"] == "Conflicts"]
+        return gate["state"], gate["sentence"].partition("answer")[2]
+
+    assert told(0, {}) == ("pass", "; all were kept.")
+    assert told(2, {"beside": {"files": ["a.csv", "b.csv"], "rows": 2}}) == ("warn", " (all between a.csv and b.csv); all were kept.")
+
+
 def test_nothing_of_the_data_is_active(written: Path) -> None:
     page = (written / "curation.html").read_text()
     head, _, script = page.rpartition("<script>")
@@ -270,18 +283,23 @@ def test_what_is_worth_a_look() -> None:
         "waterfall": [{"stage": "clean", "enabled": True}],
     }
     assert worth.a_look(numbers) == []
+    kinds["conflict"] |= {"beside": {"files": ["a.csv", "b.csv"], "rows": 4}}
+    kinds["near_miss"] = {"found": 9, "listed": 9, "beside": {"files": ["a.csv"], "rows": 5}}
     kinds["conflict"]["found"], numbers["suspicious"]["labels"]["sure"] = 4, 3
     numbers["personal"] = {"not_searched": ["LOCATION"], "why": "No model."}
     numbers["waterfall"] = [{"stage": "dedup_semantic", "enabled": False}]
     told = [each["told"] for each in worth.a_look(numbers)]
     assert (
-        told[0].startswith("4 rows share a prompt")
-        and told[1].startswith("3 of 10 labels (30%) are doubtful")
+        told[0] == "4 rows share a prompt with another row and answer it differently (all between a.csv and b.csv); all were kept"
+        and told[1].startswith("A classifier doubts 3 of 10 labels (30%)")
         and told[1].endswith("90% of all")
     )
     numbers["suspicious"]["labels"]["agree"] = 0.4
-    assert worth.a_look(numbers)[1]["told"].endswith("40% of all: a poor judge")
-    assert told[2] == "Not searched for: LOCATION. No model." and told[3].startswith("dedup_semantic is off: ")
+    assert worth.a_look(numbers)[1]["told"].endswith("40% of all, so it is a poor judge here")
+    assert "(5 within a.csv); all were kept" in told[2]
+    kinds["near_miss"]["beside"]["rows"] = 4
+    assert "within" not in worth.a_look(numbers)[2]["told"]
+    assert told[3] == "Not searched for: LOCATION. No model." and told[4].startswith("dedup_semantic is off: ")
 
 
 def test_every_reason_of_the_docs_has_a_meaning() -> None:

@@ -13,8 +13,9 @@ FAMILIES = {  # of train.method: what of `train_rows` holds for it
 }  # fmt: skip
 SECTIONS = {  # where the page shows more of what a gate counts
     "Every row accounted for": "funnel", "Rows lost": "funnel", "Rows lost in one file": "by-file", "Rows lost in one label": "by-label",
-    "Duplicates": "duplicates", "Leakage": "leakage", "Kept together": "labels", "Synthetic rows": "augmentation",
-    "Training rows": "labels", "Rarest label": "labels", "Personal data": "personal", "Personal data left": "personal",
+    "Duplicates": "duplicates", "Conflicts": "suspicious", "Leakage": "leakage", "Kept together": "labels",
+    "Synthetic rows": "augmentation", "Training rows": "labels", "Rarest label": "labels",
+    "Personal data": "personal", "Personal data left": "personal",
     "Truncated rows": "formatted", "Rows that train nothing": "formatted", "Planted defects": "truth", "Clean rows dropped": "truth",
 }  # fmt: skip
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -41,6 +42,7 @@ class Limits:
     lost_share_source: Share  # of one raw file; warns above
     lost_share_label: Share  # of the rows of one label; warns above
     duplicate_share: Share  # of all raw rows; warns above
+    conflict_share: Share  # of the dataset's rows: the prompt of another row, another answer; warns above
     truncated_share: Share  # of formatted rows; warns above
     synthetic_share: Share  # of train; fails above
     label_rows: Rows  # of the rarest label in train; warns below
@@ -56,6 +58,9 @@ def check(numbers: dict[str, Any], limits: Limits, method: str) -> list[dict[str
     twice = sum(steps[name]["dropped"] for name in ("dedup_exact", "dedup_near", "dedup_semantic") if name in steps)
     worst: dict[str, Any] = max(numbers["sources"], key=lambda source: source["lost_share"], default={"source": "-", "lost_share": 0.0})
     many = sum(source["lost_share"] > limits.lost_share_source for source in numbers["sources"])
+    whole = sum(source["lost_share"] == 1 for source in numbers["sources"])
+    gone = f"{whole} of {len(numbers['sources'])} files lost every row. " if whole else ""
+    conflicts = numbers["suspicious"]["kinds"]["conflict"]
     accounted = raw + sum(step["added"] for name, step in steps.items() if name != "format") - lost == final
     return [
         _gate(
@@ -71,10 +76,17 @@ def check(numbers: dict[str, Any], limits: Limits, method: str) -> list[dict[str
             worst["lost_share"],
             limits.lost_share_source,
             "warn",
-            f"{worst['source']} lost most; {many} of {len(numbers['sources'])} files are over the limit.",
+            f"{gone}{worst['source']} lost most; {many} of {len(numbers['sources'])} files are over the limit.",
         ),
         *_label_losses(numbers, limits),
         _over("Duplicates", twice / max(raw, 1), limits.duplicate_share, "warn", f"{twice:,} rows repeat another, exactly or nearly."),
+        _over(
+            "Conflicts",
+            conflicts["found"] / max(final, 1),
+            limits.conflict_share,
+            "warn",
+            f"{conflicts['found']:,} rows have the prompt of another row and another answer{beside(conflicts)}; all were kept.",
+        ),
         *_split_gates(numbers, steps, limits, method),
         *_privacy_gates(numbers, limits),
         *_format_gates(steps, limits),
@@ -89,6 +101,14 @@ def verdict(gates: list[dict[str, Any]]) -> dict[str, str]:
         if named:
             return {"state": state, "sentence": f"{opening}: {', '.join(named)}."}
     return {"state": "pass", "sentence": "Every gate passes."}
+
+
+def beside(kind: dict[str, Any]) -> str:
+    """The two files whose rows of a suspicious kind stand beside each other most often, if half of them do; else nothing."""
+    if "beside" not in kind or 2 * kind["beside"]["rows"] < kind["found"]:
+        return ""
+    files, rows = kind["beside"]["files"], kind["beside"]["rows"]
+    return f" ({'all' if rows == kind['found'] else f'{rows:,}'} {'within' if len(files) == 1 else 'between'} {' and '.join(files)})"
 
 
 def _gate(name: str, value: str, limit: str, state: State, sentence: str) -> dict[str, Any]:
@@ -165,8 +185,8 @@ def _privacy_gates(numbers: dict[str, Any], limits: Limits) -> list[dict[str, An
     found = [_gate("Personal data", "partly searched" if missing else "searched", "searched", "warn" if missing else "pass", why)]
     if personal["residual_searched"]:
         over = left > limits.residual
-        told = "Found by a second, independent search for patterns and listed names. 0 is no proof: names in no list look like words."
-        found.append(_gate("Personal data left", f"{left:,} places", f"at most {limits.residual:,}", "warn" if over else "pass", told))
+        told = "By a second, independent search for patterns and listed names. 0 is no proof: names in no list look like words."
+        found.append(_gate("Personal data left", f"{left:,} found", f"at most {limits.residual:,}", "warn" if over else "pass", told))
     return found
 
 

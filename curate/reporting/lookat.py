@@ -17,7 +17,7 @@ from curate.reporting.suspicious import KINDS
 SHOWN = 10  # rows of each kind; of conflicts, groups of rows
 MEMBERS = 4  # rows of a group that are shown
 TITLES = {
-    "label_error": ("Probable label errors", "The words speak for another label than the row has, judged by rows that carry it."),
+    "label_error": ("Doubtful labels", "The words speak for another label than the row has, judged by rows that carry it."),
     "outlier": ("Outliers", "Like nothing else in the dataset: of another subject, language or form, or rare and precious."),
     "conflict": ("Conflicts", "The same or nearly the same prompt with another answer: a model can learn only one."),
     "near_leak": ("Near leaks", "Pieces of benchmark items, or rows like one of another split, that were let through."),

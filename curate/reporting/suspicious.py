@@ -97,10 +97,18 @@ def find(final: Path, stages: dict[str, Stage], settings: Settings) -> Found:
     order = shown.with_columns(pl.col("kind").replace_strict(list(KINDS), range(len(KINDS)), return_dtype=pl.Int64).alias("at"))
     about |= {
         "rows": known.height,
-        "kinds": {kind: {"found": counts.get(kind, 0), "listed": listed.get(kind, 0)} for kind in KINDS},
+        "kinds": {kind: {"found": counts.get(kind, 0), "listed": listed.get(kind, 0)} | _beside(once, kind) for kind in KINDS},
         "outliers": sampled,
     }
     return Found(order.sort("at", maintain_order=True).select([*SCHEMA, "label"]), about, looked, weights)
+
+
+def _beside(found: pl.DataFrame, kind: str) -> dict[str, Any]:
+    """The two files (or the one) whose rows of a kind most often stand beside each other, and in how many rows; empty for other kinds."""
+    files = pl.concat_list("source", "other_source").list.unique().list.sort()
+    pairs = found.filter((pl.col("kind") == kind) & pl.col("other_source").is_not_null()).group_by(files.alias("files")).len("rows")
+    most = pairs.sort(["rows", "files"], descending=[True, False]).head(1).to_dicts()
+    return {"beside": most[0]} if most else {}
 
 
 def _complete(table: pl.DataFrame) -> pl.DataFrame:

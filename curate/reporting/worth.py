@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from curate.reporting.gates import beside
+
 OFF = {  # what was not done where a stage is off
     "clean": "texts were neither repaired nor filtered",
     "dedup_exact": "copies were not looked for",
@@ -18,12 +20,17 @@ POOR = 0.6  # a classifier that agrees with fewer of the labels says little abou
 def a_look(numbers: dict[str, Any]) -> list[dict[str, str]]:
     """`told`, a sentence, and `section`, the anchor of the section that shows it."""
     kinds, labels = numbers["suspicious"]["kinds"], numbers["suspicious"]["labels"]
+    repairs: dict[str, int] = numbers.get("repaired") or {}
     found = [
-        (kinds["conflict"]["found"], "{:,} rows share a prompt with another row and answer it differently; all were kept", "look-conflict"),
+        (
+            kinds["conflict"]["found"],
+            f"{{:,}} rows share a prompt with another row and answer it differently{beside(kinds['conflict'])}; all were kept",
+            "look-conflict",
+        ),
         (
             labels["sure"],
-            f"{{:,}} of {labels['rows']:,} labels ({labels['sure'] / max(labels['rows'], 1):.0%}) are doubtful, says a classifier that "
-            f"agrees with {labels['agree']:.0%} of all{': a poor judge' if labels['agree'] < POOR else ''}",
+            f"A classifier doubts {{:,}} of {labels['rows']:,} labels ({labels['sure'] / max(labels['rows'], 1):.0%}); it agrees with "
+            f"{labels['agree']:.0%} of all{', so it is a poor judge here' if labels['agree'] < POOR else ''}",
             "look-label_error",
         ),
         (
@@ -31,10 +38,14 @@ def a_look(numbers: dict[str, Any]) -> list[dict[str, str]]:
             "{:,} rows resemble a benchmark item or a row of another split and were kept",
             "look-near_leak",
         ),
-        (kinds["near_miss"]["found"], "{:,} rows are like another one, below the threshold for duplicates", "look-near_miss"),
         (
-            sum((numbers.get("repaired") or {}).values()),
-            "{:,} repairs changed rows in place (encoding, markup, hidden characters, …)",
+            kinds["near_miss"]["found"],
+            f"{{:,}} rows are like another one, a little below the threshold for duplicates{beside(kinds['near_miss'])}; all were kept",
+            "look-near_miss",
+        ),
+        (
+            sum(repairs.values()),
+            f"{{:,}} repairs changed rows in place: {', '.join(f'{name} {rows:,}' for name, rows in sorted(repairs.items()))}",
             "repaired",
         ),
     ]
