@@ -1,0 +1,1 @@
+"""Personal data and secrets: finding them, replacing them, showing that they are gone."""

@@ -1,0 +1,1 @@
+"""What the curation report counts and shows."""

@@ -85,7 +85,7 @@ def check(numbers: dict[str, Any], limits: Limits, method: str) -> list[dict[str
             conflicts["found"] / max(final, 1),
             limits.conflict_share,
             "warn",
-            f"{conflicts['found']:,} rows have the prompt of another row and another answer{beside(conflicts)}; all were kept.",
+            f"{conflicts['found']:,} rows have the prompt of another row and another answer{beside(conflicts)}. None was dropped for it.",
         ),
         *_split_gates(numbers, steps, limits, method),
         *_privacy_gates(numbers, limits),
