@@ -1,5 +1,6 @@
 """What is found, what is left alone, and that screens lose nothing."""
 
+import importlib
 import itertools
 import json
 import re
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from phonenumbers import Leniency, PhoneNumberMatcher
 
-from curate.pii import context, conversation, engine, ids, name_words, names, patterns, screen
+from curate.pii import context, conversation, engine, ids, name_lists, name_words, names, patterns, screen
 from curate.pii.presidio import no_tokens
 from curate.pii.settings import ENTITIES, SECRETS, ScrubParams
 from curate.record import ParamsError
@@ -241,6 +242,8 @@ NAMED = [
     "J.",
     "Café",
     "Street",
+    "Owen",
+    "Dan",
 ]
 BESIDE = [
     " and ",
@@ -261,6 +264,9 @@ BESIDE = [
     "\u0301",
     "(",
     ".",
+    "you are right, ",
+    ", I am",
+    " krijgt het van u",
 ]
 
 
@@ -418,6 +424,17 @@ def _entities(text: str, *overrides: str, language: str | None = None) -> list[t
         ("Do I lose it?\n\nThanks!\n\nXyloph\n", "PERSON", "Xyloph"),
         ("Do I lose it?\nThank you\nOwen\nLine 3", "PERSON", "Owen"),
         ("Wann?\n\nDanke,\nOwen", "PERSON", "Owen"),
+        ("What would you do in my shoes?\n\nOwen", "PERSON", "Owen"),
+        ("What would you do in my shoes?\r\n\r\n- Grace Young\r\n", "PERSON", "Grace Young"),
+        ("Many thanks for looking into it\nWill x", "PERSON", "Will"),
+        ("Do I lose it?\n\nYours in hope,\nXyloph", "PERSON", "Xyloph"),
+        ("You are clear of the minimum term, Owen. It ended in May.", "PERSON", "Owen"),
+        ("Sure, Mark, your line is live.", "PERSON", "Mark"),
+        ("The second colleague had it right, Grant, and I apologise.", "PERSON", "Grant"),
+        ("Rose, I have sent a new hub.", "PERSON", "Rose"),
+        ("The second colleague had it right, Alasdair, and I apologise.", "PERSON", "Alasdair"),
+        ("We saw that Les Kowalski was here", "PERSON", "Les Kowalski"),
+        ("I think that Dan has it, and so does the other.", "PERSON", "Dan"),
     ],
 )
 def test_people_places_and_spelt_addresses(text: str, entity: str, value: str) -> None:
@@ -436,6 +453,28 @@ def test_people_places_and_spelt_addresses(text: str, entity: str, value: str) -
         "Dann haben Sie zwei Tage Zeit. Einer kommt mit.",
         "good\nbetter\nBest\nAverage\nWorst",
         "Thank you,\nCustomer Care",
+        "Which do you like best?\n\nThanks",
+        "Which of these do you like best?\n\nHope",
+        "Where did they meet the other two?\nParis",
+        "One of these cities:\nDallas\nAustin",
+        "It is about the Ford and not the other.\nGrant Application",
+        "- a bill of the month\n- Grant",
+        "What is it about?\nsome of the money\nGRANT",
+        "Dear customer services,\nXyloph",
+        "You live in Werburgh Street, Chester. It is old.",
+        "Will you be in the house, Grant Road, when we come?",
+        "They wandered for years until Grace, of all, spoke.",
+        "Les frais de départ anticipé sont de 12 livres par mois.",
+        "Les frais",
+        "Dan krijgt u een nieuwe hub van ons.",
+        "Elke maand betaalt u het bedrag van de factuur.",
+        "Mia madre non ha ricevuto la fattura.",
+        "Otto giorni dopo la richiesta il tecnico è venuto.",
+        "Sean cuales sean los cargos, no los pago.",
+        "Una factura y el cargo de la línea.",
+        "Von uns erhalten Sie eine neue Rechnung.",
+        "Sem isso não é possível ativar o serviço.",
+        "Ale nie jest to do zwrotu.",
     ],
 )
 def test_words_products_and_code_are_no_names(text: str) -> None:
@@ -448,6 +487,15 @@ def test_a_name_signed_once_is_known_where_it_is_spoken_to() -> None:
         "Do I lose it?\n\nBest,\n<PERSON_1>",
         "You are clear of the minimum term, <PERSON_1>. It ended in May.",
     ]
+
+
+def test_words_of_the_lists_of_names_are_where_they_work() -> None:
+    first, _ = name_words.listed()
+    assert first >= name_lists.GIVEN and name_lists.AMBIGUOUS >= name_lists.GIVEN and not name_lists.GIVEN & name_lists.NOT_NAMES
+    assert first >= name_lists.ELSEWHERE.keys() and not name_lists.AMBIGUOUS & name_lists.ELSEWHERE.keys()
+    assert all(each in name_lists.TELLS for several in name_lists.ELSEWHERE.values() for each in several)
+    lists = [importlib.import_module(f"faker.providers.person.{each}").Provider.first_names for each in ("en_GB", "en_US")]
+    assert not {*itertools.chain(*lists)} & {*name_lists.MORE}
 
 
 def spoken_again(found: str, text: str) -> str:

@@ -75,6 +75,20 @@ LOCALES = [
 SHORTEST = 3  # letters: "Al", "Bo" and "Jo" are too much else
 
 
+# Names of Britain, Ireland and other countries that Faker's lists lack.
+MORE = (
+    """
+Ailsa Akiko Alasdair Aled Alun Angharad Anwen Babatunde Barnaby Branwen Carys Ceri Cerys Cressida Crispin Dafydd Deepak Demelza Desislava Digby Dilwyn
+Dmytro Eilidh Eirlys Eleri Elspeth Emrys Esme Ewen Fenella Ffion Finlay Fionn Folake Gethin Glyn Gruffydd Gráinne Gurpreet Guto Gwenllian Gwilym
+Harpreet Haruto Hermione Huw Hywel Ieuan Illtyd Inigo Iolo Islwyn Jago Jaspreet Jocasta Jolyon Jonty Kavita Keir Kerensa Lerato Llinos Llyr
+Lowenna Lowri Lysander Mair Maisie Manpreet Mared Meinir Mererid Mhairi Morag Morwenna Mungo Murdo Myfanwy Mykola Nerys Nomsa Oisín Oksana Oleksandr
+Oluwaseun Osian Owain Parisa Parminder Persephone Petroc Rafferty Rajesh Razvan Rhodri Ruaridh Róisín Sanjay Seojun Shirin Simran Sinéad Sioned Sipho
+Siân Steffan Struan Sukhdeep Sunita Svitlana Takeshi Tamsin Tamzin Tegwen Temitope Tendai Thabo Tinashe Tomos Torquil Tudur Vikram Xanthe Xiaoming
+Yaroslav Zanele Zsofia
+"""
+).split()
+
+
 @dataclass(frozen=True)
 class Names:
     """Names as they are written, with a capital. `first` and `last` may share some."""
@@ -86,7 +100,7 @@ class Names:
 @lru_cache(maxsize=1)
 def names() -> Names:
     """All names of one word; of names of several words (`Maria Elena`, `De Wit`) each part of at least SHORTEST letters."""
-    first: set[str] = set()
+    first: set[str] = set(MORE)
     last: set[str] = set()
     for locale in LOCALES:
         provider = importlib.import_module(f"faker.providers.person.{locale}").Provider
@@ -170,8 +184,61 @@ webster wellington williams wilson wright duma sal ali sur ars bil con dos las m
 arg args func self init main java perl ruby rust swift dart julia flask django jenkins apache kafka siri alexa cortana watson gemini claude bard copilot llama marvel shell
 lots asks also cares company contractor block string object value model method function return import error warning note notes null parameter parameters example file files input output
 tage bett oma lage mal elle
+alene alleen aller amare ami amico amie armas aun aus bien boven buena campo ceci cem cena cielo comment contra corda dalla dans dar darin das
+dass davor delle dessa deviner die durant día ebbe ebbi eben egli eres essi este estes fem font francia hanno hoy jakis karta kort laken lato leider
+les mayo mich mille minhas mir moet moj mont mucha musi mías nas nel nell nelle nello nim nur olie oni oto para parís paye pela poza quero redden rok
+salud sarai schon sien sim soi steen sus tak tali tierra til uit veer vernice vide ville vino volta vorm vos wel werd zak zona
 """.replace("\n", " ")
 )
+# Those of them with which people sign and by which they are spoken to: alone on the last line of a message they are hardly the word or place.
+GIVEN = _words(
+    """
+abbey ada addison adelaide alba alexa ali ally alma amber amos ann antonia ari aurora austin barb basil beau belle ben benson bethany bill blake
+bonnie brent brit brittany butch byron cameron carolina carson carter casey casper chad chandler charlotte chelsea chester clark claude clay clement
+cliff clinton cole cooper courtney crystal daisy dale dalton dane dawn dawson dean devon dina dixie dom don dot drew duncan earl eli ella elle ellis
+emir eve ezra fern finn flora florence floyd ford forrest fran frank franklin gemma gene georgia gibson gil gilbert ginger glen gordon grace graham
+grant granville guy hamilton harper harrison harvey hazel heath heather hector holly howard hudson hunter ike ina ira irwin ivy jack jackson jan
+jasmine jordan jude julia justin kane kelvin kia kit kitty lance laurel lea len leo lester lewis lily lloyd luna madison mae mark marshall mason mat
+max maxwell mercedes merlin miles mina mitchell monroe morgan morris moses murphy murray nan nat nelson newton noel norman olive omar owen palmer
+parker pascal pat pearl penny perry peterson phil philippe piper poppy porter presley preston ray reagan reed reese rex rich rob roberta robin
+robinson rocky rod roman rose rosemary ross rowan ruby russell sam sandy savanna savannah sebastian sheridan sherman sherry sid spencer stan stella
+sterling stewart sydney sylvan tad taj tamar tanner tara taylor ted tim titus tod troy truman tucker val valentine vance vera victor victoria viola
+violet virginia wallace warren wayland will willow wilson winston wolfram
+""".replace("\n", " ")
+)
+# Names that are frequent words of other languages, mostly articles and pronouns: no names in a sentence of these (Dutch `Dan krijgt u een
+# nieuwe`: then). Those that hardly anybody bears are among `AMBIGUOUS`.
+ELSEWHERE = {
+    "alla": ("it", "sv"), "allen": ("nl", "de"), "anders": ("nl", "de"), "andra": ("sv",), "andre": ("da",), "bara": ("sv",),
+    "blanca": ("es",), "claire": ("fr",), "dan": ("nl", "es"), "della": ("it",), "domingo": ("es", "pt"), "donna": ("it",),
+    "ela": ("pt",), "elke": ("nl",), "elva": ("sv",), "essa": ("pt", "it"), "felice": ("it",), "fleur": ("fr",), "goda": ("sv",),
+    "grazia": ("it",), "hans": ("sv", "da"), "inga": ("sv",), "inna": ("pl",), "kara": ("pl",), "lilla": ("sv",), "lina": ("pl",),
+    "marcia": ("it",), "massimo": ("it",), "mia": ("it", "es"), "mía": ("es",), "mila": ("it",), "mira": ("es",), "máximo": ("es", "pt"),
+    "nella": ("it",), "nessa": ("pt",), "nia": ("pl",), "norma": ("es", "it", "pt", "pl"), "ona": ("pl",), "otto": ("it",), "pierre": ("fr",),
+    "romano": ("it",), "rosa": ("es", "it", "pt"), "sara": ("it",), "sean": ("es",), "segundo": ("es", "pt"), "sina": ("sv",), "sue": ("it",),
+    "ned": ("da",), "demi": ("fr",), "caro": ("it",), "che": ("it",), "mai": ("it",), "signe": ("fr",), "deja": ("es",), "abril": ("es",),
+    "vero": ("it",),
+    "von": ("de",), "dai": ("it",), "gia": ("it",), "una": ("es", "it"), "bas": ("fr",), "cas": ("fr",), "dag": ("nl", "sv", "da"), "sem": ("pt",),
+    "nam": ("pl",), "alli": ("es",), "tre": ("it", "sv"), "mio": ("it",), "mie": ("it",), "cher": ("fr",), "luce": ("it",), "monte": ("it",),
+    "pelle": ("it",), "klas": ("nl",), "ale": ("pl",), "ani": ("pl",), "jaki": ("pl",), "stein": ("de",), "berg": ("de", "nl"),
+    "mari": ("fr",), "sommer": ("de", "da"), "anni": ("it",), "toma": ("es",), "uma": ("pt",), "oba": ("pl",),
+    "ute": ("sv",), "vara": ("sv",), "vida": ("es", "pt"), "vita": ("it",), "uwe": ("nl",),
+}  # fmt: skip
+# By language the frequent words that tell it: none of another language here is among them but where languages share it.
+TELLS = {
+    "en": _words("the and of to that for with you your it was have are this we our not if or as by from they he she what his her who"),
+    "fr": _words(
+        "le la les des du un une et est que qui pour dans vous nous pas je ne sur avec mon ma votre vos au aux ce cette sont il sera"
+    ),
+    "es": _words("el la los las un una y es que por para con su mi de del lo se le al más usted ustedes está son como"),
+    "it": _words("il lo la gli un una è che per con non si di della dei del al nel sono i le da ho ha più ci mi alla anche"),
+    "pt": _words("o os um uma é que por para com não se seu sua do da dos das em ao você são está mais foi"),
+    "nl": _words("de het een en niet van u uw je wij ik dat voor met op aan bij wordt ook nog naar"),
+    "de": _words("der das und ist nicht ein eine für mit auf sie ich wir zu den von dem im bei sind auch werden"),
+    "pl": _words("i w z nie się jest do po od dla był pan pani proszę oraz przez"),
+    "sv": _words("och att det som en är på inte för med jag ett den av du ni kan har om till"),
+    "da": _words("og at det er på ikke til med jeg en et den af du har kan vi om"),
+}
 # Words that no name begins with or goes on with: forms of address, greetings, and the nouns that make a place or a firm of a name.
 NOT_NAMES = _words(
     """ sir madam customer customers team all everyone everybody colleague colleagues friend friends editor support hiring manager member members user users guest

@@ -12,12 +12,14 @@ import polars as pl
 import regex
 
 from curate.pii.name_cues import EVERY, LONG_SURNAME, by_cue, cued
-from curate.pii.name_lists import AMBIGUOUS, EPONYMS, MAKES_A_PLACE, NAMED_PLACES, NOT_NAMES
+from curate.pii.name_lists import AMBIGUOUS, EPONYMS, GIVEN, MAKES_A_PLACE, NAMED_PLACES, NOT_NAMES
+from curate.pii.name_talk import by_signature, of_language, spoken_to
 from curate.pii.name_words import KEPT, LATIN, NEXT, PARTS, PIECE, WORD, by_script, key, listed, script, stands_free, telling
 from curate.pii.presidio import EntityRecognizer, RecognizerResult
 from curate.pii.screen import Finder, odd
 
 FULL, HALF, ALONE, SURNAME = 0.6, 0.5, 0.45, 0.35  # first and last listed; first only; one first name; one last name
+SPOKEN_TO = 0.0  # a word that may be a first name, and is one where somebody is spoken to
 LONGEST = 4  # words of a name
 
 # A run of words with capitals; the first capital is looked for before what stands in front of it is asked.
@@ -41,7 +43,7 @@ class PersonNames(EntityRecognizer):  # type: ignore[misc]
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: Any = None) -> list[RecognizerResult]:
         """Names, each with one of this recognizer's scores."""
-        return self._results((*_by_list(text), *_by_series(text), *by_cue(text), *_by_small(text)))
+        return self._results((*_by_list(text), *_by_series(text), *by_cue(text), *by_signature(text), *_by_small(text)))
 
     def analyze_many(self, texts: Sequence[str]) -> list[list[RecognizerResult]]:
         """`analyze` for many texts: what could be found in each is asked for all of them at once."""
@@ -61,6 +63,7 @@ class PersonNames(EntityRecognizer):  # type: ignore[misc]
 def _screened(text: str, cues: Sequence[int], joined: bool) -> Iterator[Found]:
     """What `analyze` finds, without looking for what cannot be there."""
     yield from _by_list(text)
+    yield from by_signature(text)
     if joined:
         kind, tells = script(text), telling()
         count = sum(key(piece) in tells for piece in _PIECES[kind].findall(text))
@@ -74,9 +77,15 @@ def _screened(text: str, cues: Sequence[int], joined: bool) -> Iterator[Found]:
 
 def _by_list(text: str) -> Iterator[Found]:
     for run in _RUN[script(text)].finditer(text):
-        for start, end, score in _named(run[0]):
-            if stands_free(text, run.start() + start, run.start() + end) and not _of_a_thing(text, run.start() + start, run.start() + end):
-                yield run.start() + start, run.start() + end, score
+        for first, last, score in _named(run[0]):
+            start, end = run.start() + first, run.start() + last
+            if not stands_free(text, start, end) or _of_a_thing(text, start, end):
+                continue
+            if score == SPOKEN_TO:
+                if spoken_to(text, start, end):
+                    yield start, end, HALF
+            elif score == FULL or not of_language(text, start, end):
+                yield start, end, score
 
 
 def _of_a_thing(text: str, start: int, end: int) -> bool:
@@ -99,6 +108,9 @@ _named = _Runs().__getitem__
 
 
 def _in_run(run: str) -> Iterator[Found]:
+    if run.isalpha() and key(run) in GIVEN and not run.isupper():
+        yield 0, len(run), SPOKEN_TO
+        return
     if telling().isdisjoint(map(key, run.split(" "))):
         return
     first, last = listed()
