@@ -80,6 +80,7 @@ def render(numbers: dict[str, Any], pictures: dict[str, Any], contents: list[lay
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = plain.breakable
     style, script = (
         Markup("".join((HERE / "reporting" / name).read_text("utf-8") for name in names)) for names in (layout.STYLES, layout.SCRIPTS)
     )

@@ -191,7 +191,7 @@ def test_an_empty_data_folder_is_a_clear_error(tmp_path: Path, capsys: pytest.Ca
 def test_bars_show_every_value_and_escape_labels() -> None:
     picture = charts.bars("t", [charts.Bar("<i>", (("kept", 3, "3 rows"), ("dropped", 1, "1 row")), "3")])
     assert "&lt;i&gt;" in picture and "<i>" not in picture
-    widths = [float(width) for width in re.findall(r'<rect[^>]*width="([\d.]+)"', picture)]
+    widths = [float(width) for width in re.findall(r'<rect[^>]*width="([\d.]+)%"', picture)]
     assert widths[0] == pytest.approx(3 * widths[1], rel=0.01)
 
 

@@ -123,8 +123,9 @@ def test_the_waterfall_is_what_the_stages_counted(browser: Any, made: tuple[Path
             "rows => rows.map((row) => [row.className, ...[...row.cells].map((cell) => cell.innerText.split('\\n')[0].trim())])"
         )
     table: list[tuple[str, str, str, list[int]]] = [
-        (kind, where, what, [0 if cell in ("·", "") else int(cell.replace(",", "").lstrip("−+")) for cell in cells])
-        for kind, where, what, *cells in rows
+        (kind, where, what, [int(cell.replace(",", "").lstrip("−+") or 0) for cell in cells])
+        for kind, name, *cells in rows
+        for where, what in [name.split(": ")]
     ]
     metrics = {path.parent.name: orjson.loads(path.read_bytes()) for path in data.glob("*/metrics.json")}
     for name, counted in metrics.items():
@@ -144,7 +145,7 @@ def test_every_number_of_the_waterfall_leads_to_a_sample(browser: Any, report: P
         links = page.locator("table.flow a").evaluate_all("links => links.map((link) => link.getAttribute('href').slice(1))")
         missing = page.evaluate("ids => ids.filter((id) => document.getElementById(id) === null)", links)
         assert len(links) > 10 and missing == []
-        page.locator("table.flow tr.k-reason td:nth-child(n+4) a").first.click()
+        page.locator("table.flow tr.k-reason td:nth-child(n+3) a").first.click()
         sample = page.locator(":target")
         assert sample.is_visible() and "sample" in (sample.get_attribute("class") or "")
 
@@ -197,6 +198,34 @@ def test_everything_can_be_read_without_script(browser: Any, report: Path) -> No
         fold.locator("summary").click()
         assert fold.locator("pre").first.is_visible()
         assert page.locator("input:not([name=map-by]), button").count() == 0, "nothing is shown that would need a script"
+
+
+def test_pictures_and_names_fit_a_phone(browser: Any, report: Path) -> None:
+    with opened(browser, report, SIZES[1]) as (page, _):
+        page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        found = page.evaluate(
+            """() => ({
+              wide: [...document.querySelectorAll('.bars li, svg, svg *')].filter((each) => {
+                const box = each.getBoundingClientRect(); return box.left < 0 || box.right > innerWidth;
+              }).length,
+              small: [...document.querySelectorAll('svg text, .bars span')].filter((each) =>
+                parseFloat(getComputedStyle(each).fontSize) < 11).length,
+              texts: document.querySelectorAll('svg text').length,
+              sticky: [...document.querySelectorAll('table.flow tbody tr')].map((row) =>
+                [...row.cells].filter((cell) => getComputedStyle(cell).position === 'sticky').length),
+            })"""
+        )
+        assert (found["wide"], found["small"]) == (0, 0) and found["texts"] > 10
+        assert set(found["sticky"]) == {1}, "the name of the row stays beside its numbers, and nothing else"
+
+
+def test_a_caption_stands_above_its_text(browser: Any, report: Path) -> None:
+    with opened(browser, report) as (page, _):
+        page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        above = page.locator(".pair > div").evaluate_all(
+            "boxes => boxes.map((box) => ['p', 'pre'].map((each) => box.querySelector(each).getBoundingClientRect().top))"
+        )
+        assert len(above) > 4 and all(caption < text for caption, text in above)
 
 
 def test_it_is_marked_up_for_screen_readers(browser: Any, report: Path) -> None:

@@ -1,6 +1,7 @@
 """Pictures for the report: plain SVG that prints, needs no script and takes its colours from the page (light and dark).
 
-Every picture has a title for screen readers, and every mark a title with its exact value for hovering.
+Every picture has a title for screen readers, and every mark a title with its exact value for hovering. Pictures are as wide as the
+page lets them be: places from left to right are percentages and there is no viewBox, so that text keeps its size on a phone.
 """
 
 import difflib
@@ -10,9 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from curate.reporting.plain import visible
-
-LEFT, ROW, WIDTH = 150, 26, 720  # pixels: room for row labels, height of a row, width of a picture
+from curate.reporting.plain import breakable, visible
 
 
 @dataclass(frozen=True)
@@ -29,62 +28,73 @@ def tag(name: str, text: str = "", **attributes: object) -> Markup:
     return Markup("<{}{}>{}</{}>").format(name, written, text if isinstance(text, Markup) else visible(text), name)
 
 
-def svg(title: str, height: float, parts: Sequence[Markup]) -> Markup:
-    head = Markup('<div class="wide"><svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDTH, round(height), title)
-    return head + Markup("").join(parts) + Markup("</svg></div>")
+def svg(title: str, parts: Sequence[Markup], **attributes: object) -> Markup:
+    return tag("svg", Markup("").join(parts), role="img", aria_label=title, **attributes)
 
 
-def bars(title: str, rows: Sequence[Bar], largest: float | None = None) -> Markup:
-    """Horizontal bars, stacked where a row has several segments. `largest` is the value of the full width (default: the longest row)."""
-    full = largest or max((sum(value for _, value, _ in row.segments) for row in rows), default=0) or 1
-    room = WIDTH - LEFT - 90
-    parts = []
-    for at, row in enumerate(rows):
-        top = at * ROW + 4
-        parts.append(tag("text", _short(row.label), x=LEFT - 8, y=top + 14, text_anchor="end", class_="label"))
-        x = float(LEFT)
+def percent(value: float) -> str:
+    return f"{100 * value:.2f}%"
+
+
+def bars(title: str, rows: Sequence[Bar]) -> Markup:
+    """Horizontal bars, stacked where a row has several segments; the longest row is as wide as the picture."""
+    full = max((sum(value for _, value, _ in row.segments) for row in rows), default=0) or 1
+    items = []
+    for row in rows:
+        parts, x = [], 0.0
         for css, value, what in row.segments:
-            wide = room * value / full
-            if wide > 0:
-                parts.append(tag("rect", tag("title", what), x=f"{x:.1f}", y=top, width=f"{max(wide, 0.75):.1f}", height=18, class_=css))
-            x += wide
-        parts.append(tag("text", row.note, x=f"{x + 6:.1f}", y=top + 14, class_="value"))
-    return svg(title, len(rows) * ROW + 8, parts)
+            if value > 0:
+                parts.append(
+                    tag("rect", tag("title", what), x=percent(x), width=percent(max(value / full, 0.002)), height="100%", class_=css)
+                )
+            x += value / full
+        told = ", ".join(what for _, value, what in row.segments if value > 0) or "none"
+        items.append(tag("li", tag("span", breakable(row.label)) + svg(told, parts) + tag("span", row.note, class_="value")))
+    return tag("ul", Markup("").join(items), class_="bars", aria_label=title)
 
 
-def _short(label: str, most: int = 22) -> str:
-    return label if len(label) <= most else label[: most - 1] + "…"
-
-
-def histogram(title: str, edges: Sequence[float], counts: Sequence[int], unit: str, mark: float | None = None, css: str = "kept") -> Markup:
-    """Columns between `edges` (one more than `counts`). `mark` draws a vertical line, such as a threshold, at a value."""
-    height, base, left = 170, 140, 44
-    room, tallest = WIDTH - left - 20, max([*counts, 1])
+def histogram(
+    title: str,
+    edges: Sequence[float],
+    counts: Sequence[int],
+    unit: str,
+    mark: float | None = None,
+    *,
+    counted: str = "rows",
+    note: str = "",
+) -> Markup:
+    """Columns between `edges` (one more than `counts`): how many `counted` there are, over an axis of `unit`. `mark` draws a vertical
+    line, such as a threshold, at a value; `note` stands beside the axis' title."""
+    top, base, tallest = 40, 160, max([*counts, 1])
     low, high = edges[0], edges[-1]
 
-    def x_of(value: float) -> float:
-        return left + room * (value - low) / ((high - low) or 1)
+    def share(value: float) -> float:
+        return (value - low) / ((high - low) or 1)
 
-    parts = [tag("line", x1=left, x2=WIDTH - 20, y1=base, y2=base, class_="axis")]
+    most = f"{counted} in each column, at most {max(counts, default=0):,}"
+    parts = [tag("line", x1=0, x2="100%", y1=y, y2=y, class_="axis") for y in (top, base)]
+    parts.append(tag("text", most, x=0, y=12, class_="value"))
     for at, count in enumerate(counts):
-        x, wide, tall = x_of(edges[at]), x_of(edges[at + 1]) - x_of(edges[at]), (base - 14) * count / tallest
+        tall = max((base - top) * count / tallest, 1)
         what = f"{count:,} between {_number(edges[at])} and {_number(edges[at + 1])} {unit}"
         if count:
-            size = {
-                "x": f"{x + 0.5:.1f}",
-                "y": f"{base - max(tall, 1):.1f}",
-                "width": f"{max(wide - 1, 0.75):.1f}",
-                "height": f"{max(tall, 1):.1f}",
-            }
-            parts.append(tag("rect", tag("title", what), class_=css, **size))
-    for at in range(0, len(edges), max(1, (len(edges) - 1) // 6)):
-        parts.append(tag("text", _number(edges[at]), x=f"{x_of(edges[at]):.1f}", y=base + 16, text_anchor="middle", class_="value"))
-    parts.append(tag("text", f"{max(counts, default=0):,}", x=left - 6, y=20, text_anchor="end", class_="value"))
-    parts.append(tag("text", unit, x=WIDTH - 20, y=base + 28, text_anchor="end", class_="value"))
+            size = {"x": percent(share(edges[at])), "width": percent(0.93 * (share(edges[at + 1]) - share(edges[at])))}
+            parts.append(tag("rect", tag("title", what), y=f"{base - tall:.1f}", height=f"{tall:.1f}", class_="kept", **size))
+    for at in range(0, len(edges), max(1, -(-(len(edges) - 1) // 6))):
+        parts.append(_beside(_number(edges[at]), share(edges[at]), base + 16))
+    parts.append(_beside(f"{unit}{note} →", 1, base + 34))
     if mark is not None and low <= mark <= high:
-        parts.append(tag("line", x1=f"{x_of(mark):.1f}", x2=f"{x_of(mark):.1f}", y1=6, y2=base, class_="mark"))
-        parts.append(tag("text", f"threshold {_number(mark)}", x=f"{x_of(mark) - 5:.1f}", y=14, text_anchor="end", class_="value"))
-    return svg(title, height, parts)
+        x = share(mark)
+        parts.append(tag("line", x1=percent(x), x2=percent(x), y1=20, y2=base, class_="mark"))
+        parts.append(_beside(f"threshold {_number(mark)}", x, 32, "end" if x > 0.5 else "start"))
+    return svg(f"{title}: {most}{note}", parts, height=base + 40)
+
+
+def _beside(text: str, x: float, y: int, anchor: str = "middle") -> Markup:
+    """A text at `x`, kept inside the picture."""
+    anchor = "start" if x < 0.04 else "end" if x > 0.96 else anchor
+    gap = {"start": 4, "end": -4}.get(anchor, 0) if 0 < x < 1 else 0
+    return tag("text", text, x=percent(x), dx=gap, y=y, text_anchor=anchor, class_="value")
 
 
 def _number(value: float) -> str:

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from curate import record, store, vectors
 from curate.record import ParamsError
 from curate.reporting import rows, wordvectors
-from curate.reporting.charts import svg, tag
+from curate.reporting.charts import percent, svg, tag
 from curate.reporting.gather import NO_LABEL, Stage, shortened
 from curate.reporting.layout import Given
 from curate.reporting.outliers import Sample
@@ -25,7 +25,7 @@ from curate.reporting.outliers import Sample
 KEPT, REMOVED = 1200, 300  # points at most
 COLOURED = 10  # labels with a colour of their own
 TEXT = 140  # characters of a row that a point tells
-HEIGHT, EDGE = 460, 14  # pixels of the picture, and its margin
+EDGE = 0.02  # margin of the picture, as a share of it
 STAGES = ("dedup_near", "dedup_semantic", "decontaminate")  # the removed rows of these are scrubbed
 
 
@@ -122,15 +122,15 @@ def _from_0_to_1(found: np.ndarray, kept: int) -> np.ndarray:
 
 
 def _picture(points: pl.DataFrame, places: np.ndarray, colours: dict[str, str]) -> Markup:
-    wide, parts = 720 - 2 * EDGE, []
+    inner, parts = 1 - 2 * EDGE, []
     for (source, line, label, split, stage, text), (x, y) in zip(points.rows(), places, strict=True):
         name = label if label is not None else NO_LABEL
         fate = f"removed by {stage}" if stage else split or "kept"
         told = f"{source}:{line} · {shortened(name, 60)} · {fate}\n{text}"
         css = f"dot {'gone' if stage else 'here'} {colours.get(name, 'cx')} {split}".strip()
-        at = {"cx": f"{EDGE + wide * x:.1f}", "cy": f"{EDGE + (HEIGHT - 2 * EDGE) * (1 - y):.1f}", "r": 3}
+        at = {"cx": percent(EDGE + inner * x), "cy": percent(EDGE + inner * (1 - y)), "r": 3}
         parts.append(tag("circle", tag("title", told), class_=css, **at))
-    return svg("Map of the rows: like texts lie near each other", HEIGHT, parts)
+    return svg("Map of the rows: like texts lie near each other", parts)
 
 
 def _texts(found: dict[str, Stage], kept: pl.DataFrame) -> pl.Series:

@@ -25,15 +25,14 @@ def pictures(numbers: dict[str, Any]) -> dict[str, Markup]:
         edges = [round(low + at / 50, 2) for at in range(round((1 - low) * 50) + 1)]
         counts = [steps.get(edge, 0) for edge in edges[:-1]]
         found["similarity"] = histogram(
-            "Similarity of compared pairs", edges, counts, "Jaccard similarity", numbers["duplicates"]["threshold"]
+            "Similarity of compared pairs", edges, counts, "Jaccard similarity", numbers["duplicates"]["threshold"], counted="pairs"
         )
     for name, unit in (("character", "characters"), ("token", "tokens")):
         shape = numbers.get(f"{name}_histogram")
         if shape and shape["splits"]:
             total = [sum(column) for column in zip(*shape["splits"].values(), strict=True)]
-            found[unit] = histogram(
-                f"Length of rows in {unit}", shape["edges"], total, f"{unit} (rows beyond the last column: {shape['beyond']:,})"
-            )
+            beyond = f" ({shape['beyond']:,} rows beyond)"
+            found[unit] = histogram(f"Length of rows in {unit}", shape["edges"], total, unit, note=beyond)
     return found
 
 

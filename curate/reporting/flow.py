@@ -52,7 +52,7 @@ def _kept_by(stage: Stage, column: str) -> Counter[str]:
 
 
 def table(found: dict[str, Stage]) -> dict[str, Any]:
-    """The waterfall as a table: a column for every file (the ones that lose most; the rest together), and rows of four kinds:
+    """The waterfall as a table: a column for every file that loses rows (those that lose most; the rest is one more), rows of four kinds:
 
     `read` (raw rows), `reason` (dropped by a stage), `added` (made by a stage), `left` (after the last stage). `off`: columns in which
     read + added - dropped is not what is left: 0 unless a stage is at fault.
@@ -80,7 +80,7 @@ def table(found: dict[str, Stage]) -> dict[str, Any]:
         before = kept
     rows.append({"kind": "left", "stage": "", "reason": "", "by": before})
     everyone = {name for row in rows for name in row["by"]}
-    shown = sorted(everyone, key=lambda name: (-lost[name], -read[name], name))[:SHOWN_SOURCES]
+    shown = sorted(+lost, key=lambda name: (-lost[name], -read[name], name))[:SHOWN_SOURCES]
     return {
         "columns": shown,
         "others": len(everyone) - len(shown),

@@ -6,6 +6,8 @@ written as their code points.
 
 import re
 
+from markupsafe import Markup
+
 HIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # control characters but tab and line ends
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction
@@ -25,6 +27,15 @@ def visible(text: str) -> str:
     5
     """
     return STACK.sub(r"\1", HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text))
+
+
+def breakable(name: str) -> Markup:
+    """A name that may be broken after its separators, and so need not be broken within a word.
+
+    >>> breakable("a_b/<i>.txt")
+    Markup('a_<wbr>b/<wbr>&lt;i&gt;.<wbr>txt')
+    """
+    return Markup("<wbr>").join(re.split(r"(?<=[_/.:-])(?=[^_/.:-])", visible(name)))
 
 
 def finalize(value: object) -> object:
