@@ -123,7 +123,10 @@ def test_conflicts_are_warned_of_with_the_files_between_which_they_are(written: 
         return gate["state"], gate["sentence"].partition("answer")[2]
 
     assert told(0, {}) == ("pass", ". None was dropped for it.")
-    assert told(2, {"beside": {"files": ["a.csv", "b.csv"], "rows": 2}}) == ("warn", " (all between a.csv and b.csv). None was dropped for it.")
+    assert told(2, {"beside": {"files": ["a.csv", "b.csv"], "rows": 2}}) == (
+        "warn",
+        " (all between a.csv and b.csv). None was dropped for it.",
+    )
 
 
 def test_nothing_of_the_data_is_active(written: Path) -> None:

@@ -113,6 +113,30 @@ def test_a_session_changes_the_file_and_the_stage_exactly_those_rows(browser: An
     assert told["id"].to_list() == ["0" * 32] and "No row has this id" in told["detail"][0]
 
 
+def test_an_answer_from_before_a_decision_does_not_change_what_is_undone(browser: Any, server: Server, data: Path) -> None:
+    page, wrong = opened(browser, server)
+    first, second = ROWS[:2]
+    to(page, first)
+    page.keyboard.press("k")
+    settled(page, "Kept")
+    late: list[tuple[Any, Any]] = []
+    page.route("**/api/state*", lambda route: late.append((route, route.fetch())), times=1)
+    to(page, second)
+    page.wait_for_timeout(600)
+    assert late, "the page asks what is new a moment after a decision, and after a queue is opened"
+    page.keyboard.press("d")
+    settled(page, "Dropped")
+    page.wait_for_timeout(600)
+    [(route, answer)] = late
+    route.fulfill(response=answer)
+    page.wait_for_timeout(200)
+    page.keyboard.press("u")
+    settled(page, "Undone")
+    lines = decisions.read(data / "decisions.jsonl")
+    assert [(each.action, each.id) for each in lines[1:]] == [("drop", second["id"]), ("undo", second["id"])]
+    assert not wrong
+
+
 def test_two_reviewers_see_their_agreement(browser: Any, server: Server) -> None:
     for reviewer, keys in (("anna", "kkd"), ("ben", "kdd")):
         page, wrong = opened(browser, server, reviewer=reviewer)

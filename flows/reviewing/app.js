@@ -5,7 +5,7 @@ import { button, count, el, line, showLabels, showPeople, showQueues, showRow } 
 
 const $ = (selector) => document.querySelector(selector);
 const saved = (() => { try { return JSON.parse(localStorage.getItem("finery-review")) || {}; } catch { return {}; } })();
-const now = { reviewer: "", info: null, queue: "", filters: {}, handle: "", at: null, item: null, aside: false, done: 0, empty: "", opened: 0 };
+const now = { reviewer: "", info: null, queue: "", filters: {}, handle: "", at: null, item: null, aside: false, done: 0, empty: "", opened: 0, sent: 0 };
 const ahead = new Map();  // place in the queue -> promise of its item
 const visited = [];  // [row id, place], newest last
 let busy = false;
@@ -44,7 +44,9 @@ const guarded = (work) => async (...given) => {
 // --- queues
 
 const refresh = guarded(async () => {
-  now.info = await call("state");
+  const sent = now.sent, info = await call("state");
+  if (sent !== now.sent) return later();  // asked before a decision that is written now: it would undo the one before
+  now.info = info;
   showQueues($("#queues"), now.info, now.queue, openQueue);
   showLabels($("#labels"), now.info, now.queue, openQueue);
   showPeople($("#people"), now.info);
@@ -170,6 +172,7 @@ async function decide(action, more = {}) {
     return found.error;
   }
   notice("");
+  now.sent += 1;
   if (now.info) now.info.latest = action === "undo" || action === "note" ? now.info.latest : { id: item.row.id, key: found.written.key };
   Object.assign(item, { decisions: found.decisions, known: found.known, held_back: found.held_back });
   for (const [at, coming] of [...ahead]) coming.then((each) => { if (each.row.id === item.row.id && at !== now.at) ahead.delete(at); }, () => {});
@@ -231,6 +234,7 @@ const undo = guarded(async () => {
     const { status, found } = await send({ id: target.id, action: "undo", undoes: target.key, reviewer: now.reviewer, known: [], reason: "undo" });
     if (status !== 200) return notice(found.error);
     notice("");
+    now.sent += 1;
     ahead.clear();
     const place = own && !now.aside ? now.at : visited.findLast(([id]) => id === target.id)?.[1];
     await refresh();
