@@ -279,7 +279,7 @@ def test_the_first_screen_names_what_no_gate_catches_and_links_to_it(written: Pa
 
 
 def test_what_is_worth_a_look() -> None:
-    kinds = {kind: {"found": 0, "listed": 0} for kind in ("conflict", "near_leak", "near_miss")}
+    kinds: dict[str, Any] = {kind: {"found": 0, "listed": 0} for kind in ("conflict", "near_leak", "near_miss")}
     numbers: dict[str, Any] = {
         "suspicious": {"kinds": kinds, "labels": {"sure": 0, "rows": 10, "agree": 0.9}},
         "personal": {},

@@ -181,7 +181,7 @@ def _privacy_gates(numbers: dict[str, Any], limits: Limits) -> list[dict[str, An
     personal = numbers["personal"]
     missing, left = personal.get("not_searched", []), sum(personal["residual"].values())
     replaced = sum(entity["values"] for entity in personal["entities"])
-    why = f"{replaced:,} values replaced. Not searched for: {', '.join(missing)}." if missing else f"{replaced:,} values replaced."
+    why = f"{replaced:,} places replaced. Not searched for: {', '.join(missing)}." if missing else f"{replaced:,} places replaced."
     found = [_gate("Personal data", "partly searched" if missing else "searched", "searched", "warn" if missing else "pass", why)]
     if personal["residual_searched"]:
         over = left > limits.residual
