@@ -448,6 +448,8 @@ def _in_order(work: Callable[[pl.DataFrame], T], incoming: Iterable[pl.DataFrame
         try:
             yield from _results(lambda batch: pool.submit(_work, batch), incoming, 2 * workers)
         except BrokenProcessPool:
+            if sys.version_info < (3, 11, 7):  # which wait at their end until dead workers have read the queue (CPython issue 94777)
+                vars(pool)["_call_queue"]._reader.close()
             raise StageFailure(
                 "a worker process was killed, most likely for want of memory. Try --workers 1, or free some memory."
             ) from None

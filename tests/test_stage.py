@@ -423,3 +423,30 @@ def test_settled_rows_are_seen_and_never_written(few: Path, tmp_path: Path) -> N
     run(dedup_exact.STAGE, few, tmp_path / "out", dedup_exact.Params(True, ()), against=known)
     assert store.read_rows(tmp_path / "out")["line"].to_list() == [2, 3, 5, 6]
     assert metrics_of(tmp_path / "out")["rows_in"] == 6
+
+
+DYING = """
+import os
+import polars as pl
+from curate import stage
+from curate.record import StageFailure
+
+def die(batch):
+    os._exit(9)
+
+if __name__ == "__main__":
+    batches = (pl.DataFrame({"a": [str(at) * 40 for at in range(60_000)]}) for _ in range(20))
+    try:
+        list(stage._in_order(die, batches, 2))
+    except StageFailure as error:
+        print(error)
+"""
+
+
+def test_a_command_whose_workers_died_with_batches_on_the_way_ends(tmp_path: Path) -> None:
+    (tmp_path / "dying.py").write_text(DYING)
+    own = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "dying.py"], cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0 and "a worker process was killed" in done.stdout, done.stderr
