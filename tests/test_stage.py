@@ -446,7 +446,5 @@ if __name__ == "__main__":
 def test_a_command_whose_workers_died_with_batches_on_the_way_ends(tmp_path: Path) -> None:
     (tmp_path / "dying.py").write_text(DYING)
     own = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "dying.py"], cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([sys.executable, "dying.py"], cwd=tmp_path, env=own, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0 and "a worker process was killed" in done.stdout, done.stderr
