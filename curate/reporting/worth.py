@@ -1,4 +1,4 @@
-"""What no gate catches and a reader should still look at: a line each, on the first screen."""
+"""What a reader should look at beside the gates, whether one warns of it or not: a line each, on the first screen."""
 
 from typing import Any
 
